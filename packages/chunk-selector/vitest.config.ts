@@ -1,0 +1,3 @@
+import { defineConfig } from "vitest/config";
+
+export default defineConfig({ test: { name: "chunk-selector", include: ["test/**/*.test.ts"] } });
