@@ -32,7 +32,10 @@ function layerRule({ dir, mayImport }) {
       group: forbidden.map((name) => `@neuron-chunking/${name}`),
       message: `${dir} may import only: ${mayImport.join(", ") || "nothing of this project"} (layering, docs/architecture.md).`,
     },
-    { group: ["@neuron-chunking/*/*"], message: "Import a package by its name, never its insides." },
+    {
+      group: ["@neuron-chunking/*/*"],
+      message: "Import a package by its name, never its insides.",
+    },
   ];
   if (BROWSER_SAFE.has(dir)) {
     patterns.push({ group: ["node:*"], message: `${dir} runs in a browser too.` });
@@ -44,7 +47,9 @@ function layerRule({ dir, mayImport }) {
 }
 
 export default tseslint.config(
-  { ignores: ["**/dist/**", "**/build/**", "**/node_modules/**", "**/.turbo/**", "**/fixtures/**"] },
+  {
+    ignores: ["**/dist/**", "**/build/**", "**/node_modules/**", "**/.turbo/**", "**/fixtures/**"],
+  },
   js.configs.recommended,
   ...tseslint.configs.recommendedTypeChecked,
   {
@@ -72,7 +77,9 @@ export default tseslint.config(
   },
   {
     files: ["**/*.cjs"],
-    languageOptions: { globals: { require: "readonly", module: "writable", __dirname: "readonly" } },
+    languageOptions: {
+      globals: { require: "readonly", module: "writable", __dirname: "readonly" },
+    },
     rules: { "@typescript-eslint/no-require-imports": "off" },
   },
   {

@@ -1,0 +1,109 @@
+// `npm test`: set-up if needed, then every check and every test of the repository. The last line is
+// `N passed, N failed, N skipped` over all runners.
+import { spawnSync } from "node:child_process";
+import { mkdirSync, readFileSync, rmSync } from "node:fs";
+import path from "node:path";
+import { ROOT, exitOnSetupError, runStep, setUp } from "./setup.mjs";
+
+const RESULTS = path.join(ROOT, ".test-results");
+const bin = (name) => path.join(ROOT, "node_modules/.bin", name);
+const totals = { passed: 0, failed: 0, skipped: 0 };
+
+function add(title, counts) {
+  for (const key of Object.keys(totals)) totals[key] += counts[key];
+  console.log(
+    `${title}: ${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped`,
+  );
+}
+
+/** A check without counts of its own is one test. */
+function check(title, command, args, options = {}) {
+  console.log(`\n== ${title}`);
+  const { status } = spawnSync(command, args, {
+    cwd: ROOT,
+    stdio: ["ignore", "inherit", "inherit"],
+    ...options,
+    env: { ...process.env, DO_NOT_TRACK: "1", TURBO_TELEMETRY_DISABLED: "1", ...options.env },
+  });
+  const ok = status === 0;
+  add(title, { passed: ok ? 1 : 0, failed: ok ? 0 : 1, skipped: 0 });
+  return ok;
+}
+
+function runVitest() {
+  console.log("\n== TypeScript tests");
+  const file = path.join(RESULTS, "vitest.json");
+  const { status } = spawnSync(
+    bin("vitest"),
+    ["run", "--reporter=default", "--reporter=json", `--outputFile.json=${file}`],
+    { cwd: ROOT, stdio: ["ignore", "inherit", "inherit"] },
+  );
+  let report;
+  try {
+    report = JSON.parse(readFileSync(file, "utf8"));
+  } catch {
+    add("TypeScript tests", { passed: 0, failed: 1, skipped: 0 });
+    return;
+  }
+  const failedSuites = report.testResults.filter(
+    (suite) => suite.status === "failed" && suite.assertionResults.length === 0,
+  ).length;
+  // An error outside every test (an unhandled rejection, say) fails the run without failing a test.
+  const failed = report.numFailedTests + failedSuites;
+  add("TypeScript tests", {
+    passed: report.numPassedTests,
+    failed: failed === 0 && status !== 0 ? 1 : failed,
+    skipped: report.numPendingTests + report.numTodoTests,
+  });
+}
+
+function runNative() {
+  console.log("\n== Native tests");
+  const build = path.join(ROOT, "native/build");
+  const file = path.join(RESULTS, "ctest.xml");
+  try {
+    runStep("Configuring", "cmake", ["-S", "native", "-B", build, "-DCMAKE_BUILD_TYPE=Release"]);
+    runStep("Building", "cmake", ["--build", build, "--parallel", "2"]);
+  } catch (error) {
+    console.error(error.message);
+    add("Native tests", { passed: 0, failed: 1, skipped: 0 });
+    return;
+  }
+  const args = [
+    "--test-dir",
+    build,
+    "--output-on-failure",
+    "--no-tests=error",
+    "--output-junit",
+    file,
+  ];
+  const { status } = spawnSync("ctest", args, {
+    cwd: ROOT,
+    stdio: ["ignore", "inherit", "inherit"],
+  });
+  const suite = readFileSync(file, "utf8").match(/<testsuite[\s\S]*?>/)?.[0] ?? "";
+  const count = (name) => Number(suite.match(new RegExp(`\\b${name}="(\\d+)"`))?.[1] ?? 0);
+  const skipped = count("skipped") + count("disabled");
+  const failed = status !== 0 ? Math.max(1, count("failures")) : 0;
+  add("Native tests", { passed: count("tests") - failed - skipped, failed, skipped });
+}
+
+exitOnSetupError(() => setUp({ withTests: true }));
+rmSync(RESULTS, { recursive: true, force: true });
+mkdirSync(RESULTS, { recursive: true });
+
+check("Lint (layering included)", bin("eslint"), ["."]);
+check("Format", bin("prettier"), ["--check", "--log-level=warn", "."]);
+check("Types", bin("turbo"), [
+  "run",
+  "typecheck",
+  "--concurrency=2",
+  "--output-logs=errors-only",
+  "--ui=stream",
+]);
+runNative();
+runVitest();
+check("Demonstration (npm run demo)", "npm", ["run", "--silent", "demo"]);
+
+console.log(`\n${totals.passed} passed, ${totals.failed} failed, ${totals.skipped} skipped`);
+process.exit(totals.failed === 0 ? 0 : 1);
