@@ -99,9 +99,7 @@ export function setUp({ withTests = false } = {}) {
     );
   }
   installDebianPackages(withTests ? [...BUILD_NEEDS, ...TEST_NEEDS] : BUILD_NEEDS);
-  const fingerprint = treeFingerprint(ROOT);
-  if (existsSync(STAMP) && JSON.parse(readFileSync(STAMP, "utf8")).fingerprint === fingerprint)
-    return;
+  if (isSetUp()) return;
   installDependencies();
   runStep(
     "Building the native parts and the packages",
