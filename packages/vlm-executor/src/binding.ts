@@ -1,0 +1,170 @@
+/**
+ * TypeScript types of the native addon, exactly; nothing else touches the raw binding.
+ *
+ * All activations are f32, row-major. Weights are bytes of any alignment. Sizes are whole numbers below 2^31.
+ * The binding checks only what prevents memory errors: a length that does not fit its shape, an index out
+ * of range, an unknown dtype. It then throws a `RangeError` (or a `TypeError` for a wrong kind of value) with
+ * `code` "KERNELS_INVALID_ARGUMENT" before anything is written.
+ *
+ * Functions that return {@link MaybeAsync} run at once on the caller and return `undefined` when the work is
+ * estimated below about 150 microseconds; larger work goes to native threads and the returned promise settles on
+ * the calling thread. Until then the arrays that were passed are in use: not to be read, written or transferred.
+ */
+import addon from "@neuron-chunking/kernels-addon";
+
+/** `undefined`: done already. A promise: done when it settles. `await` serves both. */
+export type MaybeAsync = Promise<void> | undefined;
+
+/** Element type of a weight array, by the number the addon knows it by. */
+export const DTYPE = { f32: 0, bf16: 1, f16: 2 } as const;
+export type DtypeCode = (typeof DTYPE)[keyof typeof DTYPE];
+
+/** Activation that `linear` applies to its output, by the number the addon knows it by. */
+export const ACTIVATION = { none: 0, gelu: 1, geluTanh: 2 } as const;
+export type ActivationCode = (typeof ACTIVATION)[keyof typeof ACTIVATION];
+
+export interface KernelFeatures {
+  /** Instruction set in use: "avx512", "avx2", "neon" or "portable". */
+  readonly target: string;
+  /** Threads that one kernel may use, the caller included. */
+  readonly threads: number;
+}
+
+export interface KernelsBinding {
+  features(): KernelFeatures;
+  /** Threads that one kernel may use, the caller included; shared by the whole process. 1 to 256. */
+  setThreads(threads: number): void;
+  /** Targets this CPU can run, best first. */
+  availableTargets(): string[];
+  /** For tests: uses `target` from now on, in the whole process. Throws when this CPU cannot run it. */
+  forceTarget(target: string): void;
+
+  /**
+   * `y [T, N] (+)= sum over chunks of x[:, rows] W[rows, :]`, x `[T, K]`. Chunk `c` holds rows `starts[c]` to
+   * `starts[c] + lengths[c]`; its row `r` lies at `landing[chunkOffsetsBytes[c] + r * rowBytes]`, N elements of
+   * `dtype`. `accumulate` adds to `y`, else `y` is overwritten. The result does not depend on the number of threads.
+   */
+  chunkedMatmul(
+    x: Float32Array,
+    t: number,
+    k: number,
+    starts: Uint32Array,
+    lengths: Uint32Array,
+    chunkCount: number,
+    landing: Uint8Array,
+    chunkOffsetsBytes: Float64Array,
+    rowBytes: number,
+    dtype: DtypeCode,
+    n: number,
+    y: Float32Array,
+    accumulate: boolean,
+  ): MaybeAsync;
+
+  /** `y [T, N] = activation(x [T, K] W^T + bias)`, W `[N, K]` as Hugging Face stores it. */
+  linear(
+    x: Float32Array,
+    t: number,
+    k: number,
+    weight: Uint8Array,
+    dtype: DtypeCode,
+    n: number,
+    bias: Float32Array | null,
+    y: Float32Array,
+    activation?: ActivationCode,
+  ): MaybeAsync;
+
+  /** `v[i] = mean over tokens of |x[t, i]|` (paper, App. B.2); x `[T, K]`, v `[K]`. */
+  importance(x: Float32Array, t: number, k: number, v: Float32Array): void;
+
+  /**
+   * `y[t, i] = x[t, p] * rsqrt(mean(x[t, :]^2) + eps) * weight[p]` with `p = permutation[i]`, or `i` without one.
+   * `y` may be `x` only without a permutation.
+   */
+  rmsNorm(
+    x: Float32Array,
+    t: number,
+    k: number,
+    weight: Float32Array,
+    eps: number,
+    permutation: Uint32Array | null,
+    y: Float32Array,
+  ): void;
+
+  /** `y[t, i] = x[t, permutation[i]]`; `y` must not be `x`. */
+  gather(x: Float32Array, t: number, k: number, permutation: Uint32Array, y: Float32Array): void;
+
+  /** `y = (x - mean) * rsqrt(variance + eps) * weight + bias` per row of x `[T, K]`; `y` may be `x`. */
+  layerNorm(
+    x: Float32Array,
+    t: number,
+    k: number,
+    weight: Float32Array,
+    bias: Float32Array,
+    eps: number,
+    y: Float32Array,
+  ): void;
+
+  /** `y[t, :] += bias [N]`. */
+  addBias(y: Float32Array, t: number, n: number, bias: Float32Array): void;
+
+  /** `y[i] += x[i]` for the first `count` elements. */
+  add(y: Float32Array, x: Float32Array, count: number): void;
+
+  /** SwiGLU: `y[t, i] = silu(gate[t, i]) * up[t, i]`; gateUp `[T, 2n]` with rows `gate | up`, y `[T, n]`. */
+  siluMul(gateUp: Float32Array, t: number, n: number, y: Float32Array): void;
+
+  /** `x = x / 2 * (1 + erf(x / sqrt 2))` in place, the first `count` elements. */
+  gelu(x: Float32Array, count: number): void;
+
+  /** `x = x / 2 * (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))` in place, the first `count` elements. */
+  geluTanh(x: Float32Array, count: number): void;
+
+  /**
+   * Rotary embedding in place, Hugging Face `rotate_half` convention. Head `h` of row `t` is
+   * `x[t * rowStride + columnOffset + h * headDim]`, `headDim` long and even; element `i < headDim / 2` is rotated with
+   * `i + headDim / 2` by `positions[t] * invFreq[i]`. Heads that follow one another with the same frequencies (q, then k)
+   * can be done in one call.
+   */
+  rope(
+    x: Float32Array,
+    t: number,
+    rowStride: number,
+    columnOffset: number,
+    heads: number,
+    headDim: number,
+    positions: Float64Array | Int32Array,
+    invFreq: Float32Array,
+  ): void;
+
+  /**
+   * Grouped-query attention without O(T^2) memory. Query head `h` of row `t` is
+   * `q[t * qRowStride + qColumnOffset + h * headDim]`; it attends with key/value head `floor(h / (qHeads / kvHeads))`.
+   * keys and values `[capacity, kvHeads * headDim]`, of which the first `kvLength` rows are filled. With `causal`, row `t` sees
+   * keys `0 .. pastLength + t`. `out [T, qHeads * headDim] = softmax(scale q k^T) v`.
+   */
+  attention(
+    q: Float32Array,
+    t: number,
+    qRowStride: number,
+    qColumnOffset: number,
+    qHeads: number,
+    kvHeads: number,
+    headDim: number,
+    keys: Float32Array,
+    values: Float32Array,
+    kvLength: number,
+    pastLength: number,
+    causal: boolean,
+    scale: number,
+    out: Float32Array,
+  ): MaybeAsync;
+
+  /** Row `ids[j]` of `table [V, K]` widened to f32 into row `j` of `y [ids.length, K]`. */
+  embed(table: Uint8Array, dtype: DtypeCode, k: number, ids: Int32Array, y: Float32Array): void;
+
+  /** The first `count` elements of `weight` widened to f32. */
+  toF32(weight: Uint8Array, dtype: DtypeCode, count: number, y: Float32Array): void;
+}
+
+/** The addon. Loading it fails with a message that says how to build it when its binary is missing. */
+export const kernels = addon as KernelsBinding;
