@@ -1,0 +1,21 @@
+#include <napi.h>
+
+#include "native_reader.h"
+#include "open_worker.h"
+#include "utilities.h"
+
+namespace {
+
+Napi::Object initialise(Napi::Env env, Napi::Object exports) {
+  auto* data = new flash_io_addon::AddonData();
+  data->native_reader_constructor = Napi::Persistent(flash_io_addon::NativeReader::define(env));
+  env.SetInstanceData(data);
+  exports.Set("openReader", Napi::Function::New(env, flash_io_addon::open_reader, "openReader"));
+  exports.Set("alignLanding", Napi::Function::New(env, flash_io_addon::align_landing, "alignLanding"));
+  exports.Set("preallocate", Napi::Function::New(env, flash_io_addon::preallocate, "preallocate"));
+  return exports;
+}
+
+}  // namespace
+
+NODE_API_MODULE(flash_io, initialise)

@@ -1,0 +1,210 @@
+#include "native_reader.h"
+
+#include <string>
+#include <utility>
+
+namespace flash_io_addon {
+namespace {
+
+// Numbers up to here are exact in a double.
+constexpr double kMaxOffsetBytes = 9007199254740992.0;
+
+/// Ends a reader's threads away from the event loop.
+class CloseWorker final : public Napi::AsyncWorker {
+ public:
+  CloseWorker(Napi::Env env, std::shared_ptr<ReaderCore> core)
+      : Napi::AsyncWorker(env, "flash-io close"),
+        core_(std::move(core)),
+        deferred_(Napi::Promise::Deferred::New(env)) {}
+
+  Napi::Promise promise() const { return deferred_.Promise(); }
+  void Execute() override { core_->close(); }
+  void OnOK() override { deferred_.Resolve(Env().Undefined()); }
+
+ private:
+  std::shared_ptr<ReaderCore> core_;
+  Napi::Promise::Deferred deferred_;
+};
+
+}  // namespace
+
+Napi::Object failure_object(Napi::Env env, const flash_io::Failure& failure) {
+  Napi::Object object = Napi::Object::New(env);
+  object.Set("code", flash_io::failure_code_name(failure.code));
+  object.Set("errno", failure.error_number);
+  object.Set("offsetBytes", static_cast<double>(failure.offset_bytes));
+  object.Set("lengthBytes", static_cast<double>(failure.length_bytes));
+  object.Set("detail", failure.detail);
+  return object;
+}
+
+Napi::Function NativeReader::define(Napi::Env env) {
+  return DefineClass(env, "NativeReader",
+                     {InstanceMethod<&NativeReader::submit>("submit"),
+                      InstanceMethod<&NativeReader::cancel>("cancel"),
+                      InstanceMethod<&NativeReader::close>("close"),
+                      InstanceMethod<&NativeReader::stats>("stats"),
+                      InstanceMethod<&NativeReader::describe>("describe")});
+}
+
+Napi::Object NativeReader::create(Napi::Env env, std::shared_ptr<ReaderCore> core,
+                                  Napi::Function on_settled) {
+  // The constructor takes the pointer over during this call, so a stack address is enough.
+  Napi::External<std::shared_ptr<ReaderCore>> handle =
+      Napi::External<std::shared_ptr<ReaderCore>>::New(env, &core);
+  return env.GetInstanceData<AddonData>()->native_reader_constructor.New({handle, on_settled});
+}
+
+NativeReader::NativeReader(const Napi::CallbackInfo& info) : Napi::ObjectWrap<NativeReader>(info) {
+  Napi::Env env = info.Env();
+  if (info.Length() != 2 || !info[0].IsExternal() || !info[1].IsFunction()) {
+    throw Napi::TypeError::New(env, "NativeReader comes from openReader");
+  }
+  core_ = std::move(*info[0].As<Napi::External<std::shared_ptr<ReaderCore>>>().Data());
+  settled_function_ = SettledFunction::New(env, info[1].As<Napi::Function>(), "flash-io settled", 0,
+                                           1, this);
+  // An idle reader must not keep the process alive; submit references it again.
+  settled_function_.Unref(env);
+  // Hooks run in reverse order: this one before the thread-safe function's own, and both before
+  // any JavaScript memory is freed.
+  napi_add_env_cleanup_hook(env, &NativeReader::tear_down, this);
+}
+
+NativeReader::~NativeReader() {
+  if (environment_ended_ || !core_) return;
+  napi_remove_env_cleanup_hook(Env(), &NativeReader::tear_down, this);
+  core_->close();
+  settled_function_.Release();
+}
+
+void NativeReader::tear_down(void* self) {
+  auto* reader = static_cast<NativeReader*>(self);
+  reader->environment_ended_ = true;
+  for (auto& [id, pending] : reader->pending_) pending.batch->cancel();
+  reader->core_->close();
+}
+
+std::vector<flash_io::ReadRequest> NativeReader::parse_requests(
+    Napi::Env env, const Napi::Float64Array& triples, std::size_t count, std::uint8_t* landing,
+    std::size_t landing_bytes) const {
+  const flash_io::File& file = core_->reader->file();
+  const std::uint64_t alignment = file.alignment_bytes();
+  std::vector<flash_io::ReadRequest> requests;
+  requests.reserve(count);
+  for (std::size_t i = 0; i < count; ++i) {
+    // TypeScript has checked and aligned all of this. Here it guards memory, not usability.
+    const double* triple = triples.Data() + 3 * i;
+    const bool numbers = triple[0] >= 0 && triple[0] < kMaxOffsetBytes && triple[1] > 0 &&
+                         triple[1] <= UINT32_MAX && triple[2] >= 0 && triple[2] < kMaxOffsetBytes;
+    const auto offset = static_cast<std::uint64_t>(numbers ? triple[0] : 0);
+    const auto length = static_cast<std::uint64_t>(numbers ? triple[1] : 0);
+    const auto landing_offset = static_cast<std::uint64_t>(numbers ? triple[2] : 0);
+    std::uint8_t* destination = landing + landing_offset;
+    if (!numbers || offset >= file.size_bytes() ||
+        offset + length >= file.size_bytes() + alignment ||
+        landing_offset > landing_bytes || length > landing_bytes - landing_offset ||
+        (offset | length | reinterpret_cast<std::uintptr_t>(destination)) % alignment != 0) {
+      throw Napi::RangeError::New(env, "request " + std::to_string(i) + " is unaligned or outside");
+    }
+    requests.push_back({offset, static_cast<std::uint32_t>(length), destination});
+  }
+  return requests;
+}
+
+Napi::Value NativeReader::submit(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  if (info.Length() != 4 || !info[0].IsTypedArray() || !info[1].IsNumber() ||
+      !info[2].IsArrayBuffer() || !info[3].IsNumber() ||
+      info[0].As<Napi::TypedArray>().TypedArrayType() != napi_float64_array) {
+    throw Napi::TypeError::New(env, "submit takes (Float64Array, count, ArrayBuffer, landingOffsetBytes)");
+  }
+  const auto triples = info[0].As<Napi::Float64Array>();
+  const std::size_t count = info[1].As<Napi::Number>().Uint32Value();
+  Napi::ArrayBuffer landing = info[2].As<Napi::ArrayBuffer>();
+  if (count == 0 || 3 * count > triples.ElementLength() || landing.IsDetached()) {
+    throw Napi::RangeError::New(env, "no requests, too few numbers, or a detached buffer");
+  }
+  const auto landing_offset = static_cast<std::size_t>(info[3].As<Napi::Number>().Int64Value());
+  if (landing_offset > landing.ByteLength()) {
+    throw Napi::RangeError::New(env, "the landing starts behind its buffer");
+  }
+  std::vector<flash_io::ReadRequest> requests = parse_requests(
+      env, triples, count, static_cast<std::uint8_t*>(landing.Data()) + landing_offset,
+      landing.ByteLength() - landing_offset);
+  const std::uint32_t id = next_id_++;
+  if (pending_.empty()) {
+    Ref();
+    settled_function_.Ref(env);
+  }
+  Pending& pending = pending_[id];
+  pending.landing = Napi::Persistent(landing);
+  if (core_->faults) core_->faults->arm();
+  pending.batch = core_->reader->submit(
+      std::move(requests), [function = settled_function_, id](flash_io::Batch& batch) {
+        auto data = std::make_unique<Settled>();
+        data->id = id;
+        data->elapsed_ns = static_cast<double>(batch.elapsed_ns());
+        data->bytes_read = static_cast<double>(batch.transferred_bytes());
+        data->cancelled = batch.cancelled();
+        if (batch.failure()) data->failure = std::make_unique<flash_io::Failure>(*batch.failure());
+        // Refused only when the environment is ending: then nobody is left to tell.
+        if (function.NonBlockingCall(data.get()) == napi_ok) static_cast<void>(data.release());
+      });
+  return Napi::Number::New(env, id);
+}
+
+void NativeReader::call_settled(Napi::Env env, Napi::Function on_settled, NativeReader* reader,
+                                Settled* data) {
+  const std::unique_ptr<Settled> settled(data);
+  // Without an environment this only empties the queue, and `reader` may be gone.
+  if (static_cast<napi_env>(env) == nullptr) return;
+  reader->pending_.erase(settled->id);
+  if (reader->pending_.empty()) {
+    reader->settled_function_.Unref(env);
+    reader->Unref();
+  }
+  on_settled.Call({Napi::Number::New(env, settled->id),
+                   Napi::Number::New(env, settled->elapsed_ns),
+                   Napi::Number::New(env, settled->bytes_read),
+                   Napi::Boolean::New(env, settled->cancelled),
+                   settled->failure ? failure_object(env, *settled->failure).As<Napi::Value>()
+                                    : env.Null()});
+}
+
+Napi::Value NativeReader::cancel(const Napi::CallbackInfo& info) {
+  const auto found = pending_.find(info[0].As<Napi::Number>().Uint32Value());
+  if (found != pending_.end()) found->second.batch->cancel();
+  return info.Env().Undefined();
+}
+
+Napi::Value NativeReader::close(const Napi::CallbackInfo& info) {
+  auto* worker = new CloseWorker(info.Env(), core_);
+  worker->Queue();
+  return worker->promise();
+}
+
+Napi::Value NativeReader::stats(const Napi::CallbackInfo& info) {
+  const flash_io::Counters& counters = core_->reader->counters();
+  Napi::Object object = Napi::Object::New(info.Env());
+  object.Set("batches", static_cast<double>(counters.batches.load()));
+  object.Set("requests", static_cast<double>(counters.requests.load()));
+  object.Set("bytesRead", static_cast<double>(counters.bytes_read.load()));
+  object.Set("retries", static_cast<double>(counters.retries.load()));
+  object.Set("errors", static_cast<double>(counters.errors.load()));
+  object.Set("bytesInFlight", static_cast<double>(counters.bytes_in_flight.load()));
+  return object;
+}
+
+Napi::Value NativeReader::describe(const Napi::CallbackInfo& info) {
+  const flash_io::File& file = core_->reader->file();
+  Napi::Object object = Napi::Object::New(info.Env());
+  object.Set("backend", std::string(core_->reader->backend_name()));
+  object.Set("sizeBytes", static_cast<double>(file.size_bytes()));
+  object.Set("alignmentBytes", file.alignment_bytes());
+  object.Set("directIo", file.direct_io());
+  object.Set("reason", file.fallback_reason());
+  object.Set("errno", file.fallback_errno());
+  return object;
+}
+
+}  // namespace flash_io_addon

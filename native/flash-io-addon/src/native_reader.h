@@ -1,0 +1,89 @@
+#pragma once
+
+#include <napi.h>
+
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <unordered_map>
+
+#include "flash_io/fault_injection.h"
+#include "flash_io/reader.h"
+
+namespace flash_io_addon {
+
+/// What is left of a JavaScript environment's use of this addon; one per environment, so that every
+/// worker thread has its own.
+struct AddonData {
+  Napi::FunctionReference native_reader_constructor;
+};
+
+/// The reader, shared with the thread that closes it: either side may end first.
+struct ReaderCore {
+  std::mutex close_mutex;
+  std::unique_ptr<flash_io::Reader> reader;
+  std::shared_ptr<flash_io::FaultySystemCalls> faults;  // null outside tests
+
+  void close() {
+    const std::lock_guard<std::mutex> lock(close_mutex);
+    reader->close();
+  }
+};
+
+/// `{ code, errno, offsetBytes, lengthBytes, detail }`, what the TypeScript side makes errors from.
+Napi::Object failure_object(Napi::Env env, const flash_io::Failure& failure);
+
+/// The outcome of one batch on its way from a pool thread to JavaScript: plain values only.
+struct Settled {
+  std::uint32_t id;
+  double elapsed_ns;
+  double bytes_read;
+  bool cancelled;
+  std::unique_ptr<flash_io::Failure> failure;
+};
+
+/// JavaScript's handle on a `flash_io::Reader`. Keeps itself and the landing memory of every batch
+/// referenced until the batch settled. When its environment ends first (process exit, a terminated
+/// worker), it stops what is not yet submitted and waits for the rest before memory goes away.
+class NativeReader final : public Napi::ObjectWrap<NativeReader> {
+ public:
+  static Napi::Function define(Napi::Env env);
+  /// The only way to make one: `core` is an opened reader, `on_settled` the function called as
+  /// `(id, elapsedNs, bytesRead, cancelled, failure | null)` for every batch.
+  static Napi::Object create(Napi::Env env, std::shared_ptr<ReaderCore> core,
+                             Napi::Function on_settled);
+
+  explicit NativeReader(const Napi::CallbackInfo& info);
+  ~NativeReader() override;
+
+ private:
+  static void call_settled(Napi::Env env, Napi::Function on_settled, NativeReader* reader,
+                           Settled* data);
+  using SettledFunction =
+      Napi::TypedThreadSafeFunction<NativeReader, Settled, &NativeReader::call_settled>;
+
+  struct Pending {
+    std::shared_ptr<flash_io::Batch> batch;
+    Napi::Reference<Napi::ArrayBuffer> landing;
+  };
+
+  static void tear_down(void* self);
+
+  Napi::Value submit(const Napi::CallbackInfo& info);
+  Napi::Value cancel(const Napi::CallbackInfo& info);
+  Napi::Value close(const Napi::CallbackInfo& info);
+  Napi::Value stats(const Napi::CallbackInfo& info);
+  Napi::Value describe(const Napi::CallbackInfo& info);
+
+  std::vector<flash_io::ReadRequest> parse_requests(Napi::Env env, const Napi::Float64Array& triples,
+                                                    std::size_t count, std::uint8_t* landing,
+                                                    std::size_t landing_bytes) const;
+
+  std::shared_ptr<ReaderCore> core_;
+  SettledFunction settled_function_;
+  std::unordered_map<std::uint32_t, Pending> pending_;
+  std::uint32_t next_id_ = 0;
+  bool environment_ended_ = false;
+};
+
+}  // namespace flash_io_addon
