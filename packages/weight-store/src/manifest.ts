@@ -1,0 +1,237 @@
+import { join } from "node:path";
+import type { DType } from "./dtype.js";
+import { WeightStoreError } from "./errors.js";
+import type { DecoderShape, ModelShape, VisionShape } from "./families/shapes.js";
+import { BUNDLE_KINDS, type BundleKind } from "./image-plan.js";
+import { Fields, readJsonObject } from "./json-fields.js";
+
+export const MANIFEST_FILE = "manifest.json";
+export const FLASH_FILE = "flash.safetensors";
+export const RESIDENT_FILE = "resident.safetensors";
+const FORMAT = "neuron-chunking/flash-image";
+/** Raised with every change that an older reader would misunderstand. */
+export const SCHEMA_VERSION = 1;
+
+/** A file by name, size and content. */
+export interface HashedFile {
+  name: string;
+  sizeBytes: number;
+  /** Lower-case hex. */
+  sha256: string;
+}
+
+/** A file of the checkpoint an image was made from. */
+export interface SourceFile extends HashedFile {
+  /** Modification time at conversion, ms since the epoch; equal size and time spare hashing the file again. */
+  mtimeMs: number;
+}
+
+/** Columns of a bundle's rows that belong to one projection. */
+export interface BundlePart {
+  /** "q_proj", "gate_proj", ... */
+  name: string;
+  /** First column within a row, elements. */
+  columnOffset: number;
+  /** Elements. */
+  columns: number;
+}
+
+export interface ManifestBundle {
+  /** "layers.3.mlp_in" */
+  name: string;
+  kind: BundleKind;
+  layer: number;
+  /** Of row 0, bytes from the start of the flash file; a multiple of 4096. */
+  offsetBytes: number;
+  /** Input channels. */
+  rows: number;
+  rowBytes: number;
+  dtype: DType;
+  parts: BundlePart[];
+  /** Of the rows * rowBytes bytes. */
+  sha256: string;
+  /** Present when rows are stored in another order than the checkpoint's channels. */
+  permutation?: {
+    /** U32 tensor in the resident file: entry i is the original channel of stored row i. */
+    tensor: string;
+    /** The producer of this input delivers it in stored order; nothing is gathered at run time. */
+    folded: boolean;
+  };
+}
+
+export interface ManifestTensor {
+  name: string;
+  dtype: DType;
+  shape: number[];
+  /** Bytes from the start of the resident file. */
+  offsetBytes: number;
+  lengthBytes: number;
+  sha256: string;
+}
+
+/** What a flash image holds and where: the parsed and checked `manifest.json`. */
+export interface Manifest {
+  format: typeof FORMAT;
+  schemaVersion: typeof SCHEMA_VERSION;
+  bundled: boolean;
+  model: ModelShape;
+  source: { files: SourceFile[]; optionsSha256: string; ignoredTensors: string[] };
+  flash: { file: string; sizeBytes: number; bundles: ManifestBundle[] };
+  resident: { file: string; sizeBytes: number; tensors: ManifestTensor[] };
+  /** config.json, tokenizer and processor files, as in the checkpoint. */
+  files: HashedFile[];
+}
+
+/** The manifest's constant part, for the converter. */
+export function manifestHead(): Pick<Manifest, "format" | "schemaVersion"> {
+  return { format: FORMAT, schemaVersion: SCHEMA_VERSION };
+}
+
+const MOST = Number.MAX_SAFE_INTEGER;
+const DTYPES: readonly DType[] = ["f32", "bf16", "f16"];
+
+/**
+ * Reads and checks `manifest.json` of an image without opening anything else: enough to plan memory and reads.
+ * @throws WeightStoreError NOT_FOUND, INVALID_MANIFEST naming the field, UNSUPPORTED_VERSION.
+ */
+export async function readManifest(dir: string): Promise<Manifest> {
+  const path = join(dir, MANIFEST_FILE);
+  return parseManifest(await readJsonObject(path, "INVALID_MANIFEST"), path);
+}
+
+/** Checks a parsed manifest; `path` serves the error messages. */
+export function parseManifest(values: Record<string, unknown>, path = MANIFEST_FILE): Manifest {
+  const fields = new Fields(values, path, "INVALID_MANIFEST");
+  if (fields.string("format") !== FORMAT) fields.fail("format", FORMAT, values["format"]);
+  const version = fields.integer("schemaVersion", 1, MOST);
+  if (version !== SCHEMA_VERSION) {
+    throw new WeightStoreError(
+      "UNSUPPORTED_VERSION",
+      `${path} has schema version ${version}; this release reads version ${SCHEMA_VERSION}. Convert the checkpoint again.`,
+      { path, expected: SCHEMA_VERSION, got: version },
+    );
+  }
+  const source = fields.object("source");
+  const flash = fields.object("flash");
+  const resident = fields.object("resident");
+  return {
+    ...manifestHead(),
+    bundled: fields.boolean("bundled"),
+    model: parseModel(fields.object("model")),
+    source: {
+      files: source.objects("files").map((file) => ({
+        ...parseFile(file),
+        mtimeMs: file.number("mtimeMs"),
+      })),
+      optionsSha256: source.string("optionsSha256"),
+      ignoredTensors: source.array("ignoredTensors").map(String),
+    },
+    flash: {
+      file: plainName(flash, "file"),
+      sizeBytes: flash.integer("sizeBytes", 0, MOST),
+      bundles: flash.objects("bundles").map(parseBundle),
+    },
+    resident: {
+      file: plainName(resident, "file"),
+      sizeBytes: resident.integer("sizeBytes", 0, MOST),
+      tensors: resident.objects("tensors").map(parseTensor),
+    },
+    files: fields.objects("files").map(parseFile),
+  };
+}
+
+/** A file beside the manifest: nothing in an image may lead out of its directory. */
+function plainName(fields: Fields, name: string): string {
+  const value = fields.string(name);
+  if (/^[^/\\\0]+$/.test(value) && value !== "." && value !== "..") return value;
+  return fields.fail(name, "a plain file name", value);
+}
+
+function parseFile(fields: Fields): HashedFile {
+  return {
+    name: plainName(fields, "name"),
+    sizeBytes: fields.integer("sizeBytes", 0, MOST),
+    sha256: sha256Of(fields),
+  };
+}
+
+function sha256Of(fields: Fields): string {
+  const value = fields.string("sha256");
+  return /^[0-9a-f]{64}$/.test(value) ? value : fields.fail("sha256", "64 hex digits", value);
+}
+
+function parseModel(fields: Fields): ModelShape {
+  const size = (from: Fields, name: string) => from.integer(name, 1, MOST);
+  const decoder = fields.object("decoder");
+  const model: ModelShape = {
+    family: fields.string("family"),
+    decoder: {
+      layers: size(decoder, "layers"),
+      hiddenSize: size(decoder, "hiddenSize"),
+      intermediateSize: size(decoder, "intermediateSize"),
+      heads: size(decoder, "heads"),
+      kvHeads: size(decoder, "kvHeads"),
+      headDim: size(decoder, "headDim"),
+      vocabSize: size(decoder, "vocabSize"),
+      qkvBias: decoder.boolean("qkvBias"),
+      outputBias: decoder.boolean("outputBias"),
+      tieWordEmbeddings: decoder.boolean("tieWordEmbeddings"),
+    } satisfies DecoderShape,
+  };
+  if (fields.has("vision")) {
+    const vision = fields.object("vision");
+    model.vision = {
+      layers: size(vision, "layers"),
+      hiddenSize: size(vision, "hiddenSize"),
+      intermediateSize: size(vision, "intermediateSize"),
+      channels: size(vision, "channels"),
+      imageSize: size(vision, "imageSize"),
+      patchSize: size(vision, "patchSize"),
+    } satisfies VisionShape;
+  }
+  if (fields.has("projector")) {
+    const projector = fields.object("projector");
+    model.projector = {
+      inputSize: size(projector, "inputSize"),
+      bias: projector.boolean("bias"),
+    };
+  }
+  return model;
+}
+
+function parseBundle(fields: Fields): ManifestBundle {
+  const bundle: ManifestBundle = {
+    name: fields.string("name"),
+    kind: fields.oneOf("kind", BUNDLE_KINDS),
+    layer: fields.integer("layer", 0, MOST),
+    offsetBytes: fields.integer("offsetBytes", 0, MOST),
+    rows: fields.integer("rows", 1, MOST),
+    rowBytes: fields.integer("rowBytes", 1, MOST),
+    dtype: fields.oneOf("dtype", DTYPES),
+    parts: fields.objects("parts").map((part) => ({
+      name: part.string("name"),
+      columnOffset: part.integer("columnOffset", 0, MOST),
+      columns: part.integer("columns", 1, MOST),
+    })),
+    sha256: sha256Of(fields),
+  };
+  if (fields.has("permutation")) {
+    const permutation = fields.object("permutation");
+    bundle.permutation = {
+      tensor: permutation.string("tensor"),
+      folded: permutation.boolean("folded"),
+    };
+  }
+  return bundle;
+}
+
+function parseTensor(fields: Fields): ManifestTensor {
+  return {
+    name: fields.string("name"),
+    dtype: fields.oneOf("dtype", [...DTYPES, "u32"] as const),
+    shape: fields.integers("shape", 0, MOST),
+    offsetBytes: fields.integer("offsetBytes", 0, MOST),
+    lengthBytes: fields.integer("lengthBytes", 0, MOST),
+    sha256: sha256Of(fields),
+  };
+}
