@@ -23,6 +23,7 @@ export type VlmExecutorErrorCode =
   | "FILE_NOT_FOUND"
   | "EMPTY_FILE"
   | "NOT_AN_IMAGE"
+  | "IMAGE_DAMAGED"
   | "IMAGE_TOO_LARGE"
   // The run
   | "READ_FAILED"

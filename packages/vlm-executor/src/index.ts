@@ -1,1 +1,27 @@
-export {};
+export { VlmExecutor } from "./executor.js";
+export type { LogitsRequest, LogitsResult, OpenOptions } from "./executor.js";
+export type { ModelOptions } from "./open-model.js";
+export { Session } from "./session.js";
+export type {
+  CallOptions,
+  FinishReason,
+  GeneratedToken,
+  GenerateOptions,
+  SessionOptions,
+} from "./session.js";
+export type { SamplingOptions } from "./sampling.js";
+export type { MemoryPlan } from "./memory-plan.js";
+export type { Phase, ProjectionTrace, StepTrace, TraceTotals } from "./trace.js";
+export type { DecoderConfig, ModelConfig, MultimodalConfig, VisionConfig } from "./config.js";
+export { SUPPORTED_ARCHITECTURES } from "./families/index.js";
+export { VlmExecutorError } from "./errors.js";
+export type { VlmExecutorErrorCode, VlmExecutorErrorFields } from "./errors.js";
+export type {
+  ComputeBackend,
+  HostTensor,
+  LandedChunks,
+  Permutation,
+  Tensor,
+  Vector,
+  Weight,
+} from "./backend/compute-backend.js";

@@ -1,0 +1,154 @@
+/**
+ * The one boundary between the model code (families, decoder, vision) and the arithmetic. Activations
+ * are opaque handles into the backend's memory; only `read`, `write` and `importance` move numbers to
+ * and from the host. A backend for a device with unified memory implements this file and nothing else.
+ */
+
+/** Storage types of weights, as the kernels number them. */
+export type WeightDtype = "f32" | "bf16" | "f16";
+
+/**
+ * f32 activations [rows, columns], row-major. `rows` is how many of the `capacityRows` the current pass
+ * uses: buffers are made once for the largest pass and set to each pass's length.
+ */
+export interface Tensor {
+  rows: number;
+  readonly columns: number;
+  readonly capacityRows: number;
+}
+
+/** A resident weight matrix [outputs, inputs] in its stored type. */
+export interface Weight {
+  readonly outputs: number;
+  readonly inputs: number;
+}
+
+/** A resident f32 vector: norm weights, biases, rotary frequencies. */
+export interface Vector {
+  readonly length: number;
+}
+
+/** `permutation[stored] = original` input channel. */
+export interface Permutation {
+  readonly length: number;
+}
+
+/** What `linear` may apply to its output: exact GELU `x Phi(x)`, or its tanh approximation. */
+export type Activation = "none" | "gelu" | "geluTanh";
+
+/** Bytes of a resident tensor in the checkpoint's own layout. */
+export interface HostTensor {
+  readonly dtype: WeightDtype;
+  readonly shape: readonly number[];
+  readonly bytes: Uint8Array;
+}
+
+/**
+ * Rows of a stored matrix [inputs, columns] that have arrived from flash: row `r` of chunk `c` is input
+ * channel `starts[c] + r` and lies at `bytes[offsetsBytes[c] + r * rowBytes]`. The memory belongs to the
+ * reader and may be overwritten once the multiplication has settled.
+ */
+export interface LandedChunks {
+  readonly starts: Uint32Array;
+  readonly lengths: Uint32Array;
+  readonly chunkCount: number;
+  readonly bytes: Uint8Array;
+  readonly offsetsBytes: Float64Array;
+  readonly rowBytes: number;
+  readonly columns: number;
+  readonly dtype: WeightDtype;
+}
+
+/** One call of {@link ComputeBackend.attention}; `d` is `headDim`. */
+export interface AttentionArguments {
+  /** Queries at columns `[queryColumn, queryColumn + headCount * d)`. */
+  readonly query: Tensor;
+  readonly queryColumn: number;
+  readonly headCount: number;
+  readonly kvHeadCount: number;
+  readonly headDim: number;
+  /** [capacity, kvHeadCount * d], of which the first `pastLength + query.rows` rows are set. */
+  readonly keys: Tensor;
+  readonly values: Tensor;
+  readonly kvLength: number;
+  /** Positions before the first query; with `causal`, query `i` sees keys `0..pastLength + i`. */
+  readonly pastLength: number;
+  readonly causal: boolean;
+  readonly scale: number;
+  /** [T, headCount * d] */
+  readonly out: Tensor;
+}
+
+/**
+ * Settles when the operation has finished; `undefined` when it already has. Until then none of its
+ * tensors may be touched. Await each before issuing the next.
+ */
+export type Completion = Promise<void> | undefined;
+
+export interface ComputeBackend {
+  /** What computes, for reports: `cpu (avx512, 2 threads)`. */
+  readonly description: string;
+
+  createTensor(capacityRows: number, columns: number): Tensor;
+  createWeight(source: HostTensor, outputs: number, inputs: number): Weight;
+  /** The sources one after the other, widened to f32. */
+  createVector(sources: readonly HostTensor[]): Vector;
+  vectorFrom(values: Float32Array): Vector;
+  createPermutation(storedToOriginal: Uint32Array): Permutation;
+
+  /** Host values [n, columns] into rows `firstRow...` of `to`. */
+  write(values: Float32Array, to: Tensor, firstRow: number): void;
+  /** Rows `firstRow...` of `from` into `into` [n, columns]. */
+  read(from: Tensor, firstRow: number, into: Float32Array): Completion;
+  /** Columns `[fromColumn, fromColumn + columns)` of every row, to `to` from (`toRow`, `toColumn`) on. */
+  copyColumns(
+    from: Tensor,
+    fromColumn: number,
+    columns: number,
+    to: Tensor,
+    toRow: number,
+    toColumn: number,
+  ): void;
+  zero(y: Tensor): void;
+
+  /** `y[t] = table[ids[t]]` for `y.rows` ids. */
+  embed(table: Weight, ids: Int32Array, y: Tensor): void;
+  /** `y = x / sqrt(mean(x^2) + epsilon) * weight`, columns then in stored order if `permutation`. */
+  rmsNorm(
+    x: Tensor,
+    weight: Vector,
+    epsilon: number,
+    permutation: Permutation | null,
+    y: Tensor,
+  ): void;
+  layerNorm(x: Tensor, weight: Vector, bias: Vector, epsilon: number, y: Tensor): void;
+  /** `y[:, stored] = x[:, permutation[stored]]` */
+  gather(x: Tensor, permutation: Permutation, y: Tensor): void;
+  /** `y = activation(x W^T + b)` with a resident weight. */
+  linear(
+    x: Tensor,
+    weight: Weight,
+    bias: Vector | null,
+    y: Tensor,
+    activation?: Activation,
+  ): Completion;
+  /** `v[k] = mean over rows of |x[t, k]|` (PAPER.md, importance, App. B.2), into host memory. */
+  importance(x: Tensor, v: Float32Array): Completion;
+  /** `y (+)= sum over chunks of x[:, rows] W[rows, :]` */
+  chunkedMatmul(x: Tensor, chunks: LandedChunks, y: Tensor, accumulate: boolean): Completion;
+  addBias(y: Tensor, bias: Vector): void;
+  /** `y += x` */
+  add(y: Tensor, x: Tensor): void;
+  /** `y = silu(gateUp[:, :n]) * gateUp[:, n:]` */
+  siluMul(gateUp: Tensor, y: Tensor): void;
+  /** Rotates `headCount` heads from `column` on; row `t` stands at `firstPosition + t`. In place. */
+  rope(
+    x: Tensor,
+    column: number,
+    headCount: number,
+    headDim: number,
+    firstPosition: number,
+    inverseFrequencies: Vector,
+  ): void;
+  attention(call: AttentionArguments): Completion;
+}

@@ -1,0 +1,191 @@
+import { openFlashImage } from "@neuron-chunking/weight-store";
+import type { FlashImage } from "@neuron-chunking/weight-store";
+import { CpuBackend } from "./backend/cpu-backend.js";
+import type { ComputeBackend } from "./backend/compute-backend.js";
+import type { ModelConfig } from "./config.js";
+import { throwIfAborted, VlmExecutorError } from "./errors.js";
+import { parseModelConfig } from "./families/index.js";
+import { requireBudget } from "./memory-plan.js";
+import type { MemoryPlan } from "./memory-plan.js";
+import type { Model, ModelInput } from "./model.js";
+import { loadModel, planModel, readStopTokenIds } from "./open-model.js";
+import type { ModelOptions } from "./open-model.js";
+import { Session } from "./session.js";
+import type { CallOptions, SessionOptions } from "./session.js";
+import type { ClipInput, PictureInput } from "./vision/encoder.js";
+
+export interface OpenOptions extends ModelOptions {
+  /** Compute threads of the process; default: the kernels' own choice. */
+  readonly threads?: number;
+  /** Threads that read; default: the reader's. */
+  readonly readThreads?: number;
+  /** `required`, `optional` (the default) or `disabled`: whether reads bypass the page cache. */
+  readonly directIo?: "required" | "optional" | "disabled";
+  /** Another implementation of the arithmetic than this machine's cores. */
+  readonly backend?: ComputeBackend;
+  readonly signal?: AbortSignal;
+  /** Bytes of resident weights loaded so far and in all. */
+  readonly onProgress?: (bytesDone: number, bytesTotal: number) => void;
+}
+
+/** Token ids with every placeholder expanded, and the pixels that belong to them. */
+export interface LogitsRequest extends CallOptions {
+  readonly tokenIds: ArrayLike<number>;
+  readonly pictures?: readonly PictureInput[];
+  readonly clips?: readonly ClipInput[];
+  /** Logits of every position; default: of the last. */
+  readonly all?: boolean;
+}
+
+export interface LogitsResult {
+  readonly tokenIds: number[];
+  readonly vocabSize: number;
+  /** [positions][vocabulary] */
+  readonly logits: Float32Array[];
+  readonly policy: string;
+  readonly accuracy: "exact" | "lossy";
+}
+
+/**
+ * An open model: its resident weights in memory, its decoder weights on flash. Make sessions from it, and close
+ * it when done.
+ */
+export class VlmExecutor {
+  private closed = false;
+
+  private constructor(
+    private readonly image: FlashImage,
+    private readonly model: Model,
+    private readonly memory: MemoryPlan,
+  ) {}
+
+  /**
+   * Opens a flash image (made by weight-store's `convertCheckpoint`).
+   *
+   * @throws VlmExecutorError `UNSUPPORTED_ARCHITECTURE`, `UNSUPPORTED_CONFIG`, `INVALID_CONFIG`, `INVALID_OPTION`,
+   *   `MEMORY_BUDGET_EXCEEDED`, `MISSING_TENSOR`, `WRONG_SHAPE`, `KERNELS_UNAVAILABLE`, `ABORTED`;
+   *   WeightStoreError and FlashReaderError where the image itself cannot be opened
+   */
+  static async open(dir: string, options: OpenOptions = {}): Promise<VlmExecutor> {
+    const { signal, onProgress } = options;
+    throwIfAborted(signal);
+    // Everything that can be refused is, before weights are loaded.
+    requireBudget(await VlmExecutor.plan(dir, options), options.memoryBudgetBytes);
+    const backend = options.backend ?? new CpuBackend(options.threads);
+    const image = await openFlashImage(dir, {
+      ...imageOptions(options),
+      ...(onProgress === undefined ? {} : { onProgress }),
+      ...(signal === undefined ? {} : { signal }),
+    }).catch((cause: unknown) => {
+      throwIfAborted(signal);
+      throw cause;
+    });
+    try {
+      const config = parseModelConfig(image.config);
+      const stops = await readStopTokenIds(dir, config);
+      throwIfAborted(signal);
+      const model = loadModel(image, config, backend, options, stops);
+      return new VlmExecutor(image, model, planModel(image, config, options));
+    } catch (cause) {
+      await image.close();
+      throw cause;
+    }
+  }
+
+  /** What opening this image would hold in memory and leave on flash, without loading it. */
+  static async plan(dir: string, options: OpenOptions = {}): Promise<MemoryPlan> {
+    const image = await openFlashImage(dir, { ...imageOptions(options), resident: "lazy" });
+    try {
+      return planModel(image, parseModelConfig(image.config), options);
+    } finally {
+      await image.close();
+    }
+  }
+
+  get config(): ModelConfig {
+    return this.model.config;
+  }
+
+  /** Bytes of the open model with one session. */
+  plan(): MemoryPlan {
+    return this.memory;
+  }
+
+  /** A new, empty conversation. */
+  createSession(options: SessionOptions = {}): Session {
+    this.requireOpen();
+    return new Session(this.model, undefined, options);
+  }
+
+  /** Decoder inputs of pictures and clips; one call's vision work at a time. */
+  async encode(
+    request: Pick<LogitsRequest, "pictures" | "clips" | "signal">,
+  ): Promise<Pick<ModelInput, "imageFeatures" | "clipFeatures">> {
+    this.requireOpen();
+    const { pictures = [], clips = [], signal } = request;
+    const { vision, lock } = this.model;
+    if (pictures.length + clips.length === 0) return {};
+    if (vision === undefined) {
+      throw new VlmExecutorError(
+        "IMAGES_UNSUPPORTED",
+        `${this.config.architecture} is a text model and cannot look at pictures.`,
+        { got: pictures.length + clips.length },
+      );
+    }
+    const imageFeatures: Float32Array[] = [];
+    const clipFeatures: Float32Array[] = [];
+    await lock.run(async () => {
+      for (const picture of pictures) {
+        imageFeatures.push(await vision.encodePicture(picture, signal));
+      }
+      for (const clip of clips) clipFeatures.push(await vision.encodeFrames(clip, true, signal));
+    });
+    return { imageFeatures, clipFeatures };
+  }
+
+  /** The model's raw output for a prompt, to compare with other implementations. */
+  async logits(request: LogitsRequest): Promise<LogitsResult> {
+    const features = await this.encode(request);
+    const session = this.createSession({ traceCapacity: 0 });
+    try {
+      const input = { tokenIds: Int32Array.from(request.tokenIds), ...features };
+      const call = request.signal === undefined ? {} : { signal: request.signal };
+      let logits: Float32Array[];
+      if (request.all === true) {
+        logits = await session.appendForLogits(input, call);
+      } else {
+        await session.append(input, "prefill", call);
+        const last = session.lastLogits;
+        logits = last === null ? [] : [last];
+      }
+      return {
+        tokenIds: Array.from(request.tokenIds),
+        vocabSize: this.config.decoder.vocabSize,
+        logits,
+        policy: this.model.selection.policy,
+        accuracy: session.accuracy,
+      };
+    } finally {
+      session.close();
+    }
+  }
+
+  /** Closes the files. Sessions of this executor cannot be used any more. */
+  async close(): Promise<void> {
+    if (this.closed) return;
+    this.closed = true;
+    await this.model.lock.run(() => this.image.close());
+  }
+
+  private requireOpen(): void {
+    if (!this.closed) return;
+    throw new VlmExecutorError("CLOSED", "This executor is closed; open the model again.");
+  }
+}
+
+function imageOptions({ directIo, readThreads }: OpenOptions) {
+  return {
+    ...(directIo === undefined ? {} : { directIo }),
+    ...(readThreads === undefined ? {} : { threads: readThreads }),
+  };
+}

@@ -1,0 +1,163 @@
+import type { ComputeBackend } from "./backend/compute-backend.js";
+import type { Pass, SelectionSettings } from "./chunked-linear.js";
+import type { ModelConfig } from "./config.js";
+import type { Decoder, RunState } from "./decoder.js";
+import { VlmExecutorError } from "./errors.js";
+import type { KvCache } from "./kv-cache.js";
+import type { PassLock } from "./pass-lock.js";
+import { nowNs } from "./trace.js";
+import type { Phase, ProjectionTrace, StepTrace } from "./trace.js";
+import type { VisionEncoder } from "./vision/encoder.js";
+
+/** Text to token ids and back. */
+export interface TextCodec {
+  encode(text: string): number[] | Int32Array;
+  decode(ids: number[]): string;
+}
+
+/** An open model: configuration and weights, without any run state. */
+export interface Model {
+  readonly config: ModelConfig;
+  readonly backend: ComputeBackend;
+  readonly decoder: Decoder;
+  /** Absent in text models. */
+  readonly vision: VisionEncoder | undefined;
+  readonly selection: SelectionSettings;
+  readonly contextLength: number;
+  readonly blockTokens: number;
+  readonly stopTokenIds: ReadonlySet<number>;
+  /** Passes of all sessions take turns: they share the landing buffers and the selector. */
+  readonly lock: PassLock;
+}
+
+/** What the decoder is to take in: token ids, and the features that stand at placeholder ids. */
+export interface ModelInput {
+  readonly tokenIds: Int32Array;
+  /** [images, each n * hidden], in the order of their placeholders */
+  readonly imageFeatures?: readonly Float32Array[];
+  readonly clipFeatures?: readonly Float32Array[];
+}
+
+/** Decoder inputs of consecutive blocks: embeddings, with features in place of placeholders. */
+export class InputBlocks {
+  private readonly images: FeatureRows;
+  private readonly clips: FeatureRows;
+  /** Placeholder ids may lie beyond the embedding table; they are looked up as this id and then replaced. */
+  private static readonly ANY_ID = 0;
+  private readonly lookedUp: Int32Array;
+
+  /**
+   * @throws VlmExecutorError `INVALID_OPTION` for ids outside the vocabulary, `IMAGE_REQUIRED` for placeholders
+   *   without features, `PLACEHOLDER_MISMATCH` where their numbers differ
+   */
+  constructor(
+    private readonly model: Model,
+    private readonly input: ModelInput,
+    blockTokens: number,
+  ) {
+    const { multimodal, decoder } = model.config;
+    this.images = new FeatureRows(input.imageFeatures ?? [], decoder.hiddenSize);
+    this.clips = new FeatureRows(input.clipFeatures ?? [], decoder.hiddenSize);
+    this.lookedUp = new Int32Array(Math.min(blockTokens, input.tokenIds.length));
+    const counts = { images: 0, clips: 0 };
+    for (const id of input.tokenIds) {
+      if (multimodal !== undefined && id === multimodal.imageTokenId) counts.images += 1;
+      else if (multimodal !== undefined && id === multimodal.videoTokenId) counts.clips += 1;
+      else if (id < 0 || id >= decoder.vocabSize) {
+        throw new VlmExecutorError(
+          "INVALID_OPTION",
+          `Token id ${id} is outside the vocabulary of ${decoder.vocabSize}.`,
+          { expected: decoder.vocabSize, got: id },
+        );
+      }
+    }
+    requireMatch("picture", counts.images, this.images.total);
+    requireMatch("clip", counts.clips, this.clips.total);
+  }
+
+  /** Puts the embeddings of tokens `[first, first + state.h.rows)` into `state.h`. */
+  fill(state: RunState, first: number): void {
+    const { multimodal } = this.model.config;
+    const { backend, decoder } = this.model;
+    const rows = state.h.rows;
+    const source = (t: number): FeatureRows | null => {
+      if (multimodal === undefined) return null;
+      const id = this.input.tokenIds[first + t];
+      if (id === multimodal.imageTokenId) return this.images;
+      return id === multimodal.videoTokenId ? this.clips : null;
+    };
+    const ids = this.lookedUp.subarray(0, rows);
+    for (let t = 0; t < rows; t++) {
+      ids[t] = source(t) === null ? this.input.tokenIds[first + t] : InputBlocks.ANY_ID;
+    }
+    backend.embed(decoder.weights.embedding, ids, state.h);
+    for (let t = 0; t < rows; t++) {
+      const features = source(t);
+      if (features !== null) backend.write(features.next(), state.h, t);
+    }
+  }
+}
+
+/** Rows of several feature arrays, one after the other. */
+class FeatureRows {
+  readonly total: number;
+  private array = 0;
+  private row = 0;
+
+  constructor(
+    private readonly arrays: readonly Float32Array[],
+    private readonly columns: number,
+  ) {
+    this.total = arrays.reduce((sum, values) => sum + values.length, 0) / columns;
+  }
+
+  next(): Float32Array {
+    while ((this.row + 1) * this.columns > this.arrays[this.array].length) {
+      this.array += 1;
+      this.row = 0;
+    }
+    const start = this.row * this.columns;
+    this.row += 1;
+    return this.arrays[this.array].subarray(start, start + this.columns);
+  }
+}
+
+function requireMatch(what: string, placeholders: number, features: number): void {
+  if (placeholders === features) return;
+  if (features === 0) {
+    throw new VlmExecutorError(
+      "IMAGE_REQUIRED",
+      `The prompt holds ${placeholders} ${what} placeholders, but no ${what} was given.`,
+      { expected: placeholders, got: 0 },
+    );
+  }
+  throw new VlmExecutorError(
+    "PLACEHOLDER_MISMATCH",
+    `The prompt holds ${placeholders} ${what} placeholders and the ${what}s have ${features} features; expand each placeholder to as many tokens as its ${what} has features.`,
+    { expected: placeholders, got: features },
+  );
+}
+
+/** One block of tokens through the decoder; `state.h` holds its embeddings. Not committed to the cache. */
+export async function runPass(
+  model: Model,
+  state: RunState,
+  cache: KvCache,
+  phase: Phase,
+  signal: AbortSignal | undefined,
+): Promise<StepTrace> {
+  const projections: ProjectionTrace[] = [];
+  const pass: Pass = { signal, projections };
+  const startNs = nowNs();
+  await model.decoder.forward(state, cache, pass);
+  const lossy = projections.some((projection) => projection.rows < projection.totalRows);
+  return {
+    phase,
+    policy: model.selection.policy,
+    accuracy: lossy ? "lossy" : "exact",
+    tokens: state.h.rows,
+    pastTokens: cache.length,
+    wallNs: nowNs() - startNs,
+    projections,
+  };
+}

@@ -1,0 +1,212 @@
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { createSelector } from "@neuron-chunking/chunk-selector";
+import type { PolicyName } from "@neuron-chunking/chunk-selector";
+import { LatencyTable, simulatedDevice } from "@neuron-chunking/latency-model";
+import type { DeviceProfile } from "@neuron-chunking/latency-model";
+import type { FlashImage } from "@neuron-chunking/weight-store";
+import type { ComputeBackend } from "./backend/compute-backend.js";
+import type { SelectionSettings, Streaming } from "./chunked-linear.js";
+import { ConfigFields } from "./config-fields.js";
+import { patchesPerTile } from "./config.js";
+import type { ModelConfig } from "./config.js";
+import { Decoder } from "./decoder.js";
+import { VlmExecutorError } from "./errors.js";
+import { planMemory } from "./memory-plan.js";
+import type { MemoryPlan } from "./memory-plan.js";
+import type { Model } from "./model.js";
+import {
+  loadDecoderWeights,
+  loadNewline,
+  loadProjectorWeights,
+  loadVisionWeights,
+  maxStoredRows,
+} from "./model-weights.js";
+import { PassLock } from "./pass-lock.js";
+import { landingCapacityBytes, PlanSlicer } from "./plan-slices.js";
+import { VisionEncoder } from "./vision/encoder.js";
+import { Projector } from "./vision/projector.js";
+import { SiglipTower } from "./vision/siglip.js";
+
+/** Positions a session gets unless told otherwise, if the model was made for as many. */
+const DEFAULT_CONTEXT_LENGTH = 8192;
+/** Tokens that go through the decoder together. */
+const DEFAULT_BLOCK_TOKENS = 256;
+const DEFAULT_LANDING_BYTES = 32 * 2 ** 20;
+const DEFAULT_SPARSITY = 0.5;
+/** Stands in for a profile of the actual device; estimates made with it are modelled, not measured. */
+const FALLBACK_DEVICE = "nvme-gen4";
+
+/** How a model runs; everything has a default. */
+export interface ModelOptions {
+  /** Default `dense`: every row, exact. */
+  readonly policy?: PolicyName;
+  /** Share of rows left out by `topk` and `chunk`, 0 to below 1; default 0.5. */
+  readonly sparsity?: number;
+  /** Least importance of a kept row; needed by `threshold`. */
+  readonly threshold?: number;
+  /** Read latencies of the device the image lies on; default: a modelled NVMe drive. */
+  readonly profile?: DeviceProfile;
+  /** Positions per session; default: the model's own maximum, at most 8192. */
+  readonly contextLength?: number;
+  /** Tokens that go through the decoder together, with one choice of rows per projection; default 256. */
+  readonly blockTokens?: number;
+  /** Largest size of each of the two landing buffers; default 32 MiB. */
+  readonly landingBytes?: number;
+  /** `open` refuses a model that needs more. */
+  readonly memoryBudgetBytes?: number;
+}
+
+interface Limits {
+  readonly contextLength: number;
+  readonly blockTokens: number;
+  readonly landingBytes: number;
+}
+
+/** @throws VlmExecutorError `INVALID_OPTION` */
+export function selectionSettings(options: ModelOptions): SelectionSettings {
+  const { policy = "dense", threshold } = options;
+  const sparsity = policy === "dense" ? 0 : (options.sparsity ?? DEFAULT_SPARSITY);
+  if (!(sparsity >= 0 && sparsity < 1)) throw badOption("sparsity", "from 0 to below 1", sparsity);
+  if (policy === "threshold" && !(threshold !== undefined && threshold >= 0)) {
+    throw badOption("threshold", "given, and 0 or more, for the policy threshold", threshold);
+  }
+  const profile = options.profile ?? simulatedDevice(FALLBACK_DEVICE);
+  return {
+    policy,
+    sparsity,
+    ...(threshold === undefined ? {} : { threshold }),
+    table: new LatencyTable(profile),
+    device: { name: profile.name, origin: profile.origin },
+  };
+}
+
+/** The byte account of one open model with one session. @throws VlmExecutorError `INVALID_OPTION` */
+export function planModel(
+  image: FlashImage,
+  config: ModelConfig,
+  options: ModelOptions,
+): MemoryPlan {
+  const limits = modelLimits(config, options);
+  const capacity = landingCapacity(image, limits.landingBytes);
+  const { flash, resident, bundled } = image.manifest;
+  const wordBytes = Uint32Array.BYTES_PER_ELEMENT;
+  return planMemory({
+    config,
+    residentBytes: resident.tensors.reduce((sum, tensor) => sum + tensor.lengthBytes, 0),
+    streamedBytes: flash.bundles.reduce((sum, b) => sum + b.rows * b.rowBytes, 0),
+    contextLength: limits.contextLength,
+    blockTokens: limits.blockTokens,
+    // Two buffers, two slices of starts and lengths.
+    landingBytes: 2 * capacity + 4 * maxStoredRows(config.decoder) * wordBytes,
+    bundled,
+  });
+}
+
+function modelLimits(config: ModelConfig, options: ModelOptions): Limits {
+  const fallback = Math.min(config.decoder.maxPositions, DEFAULT_CONTEXT_LENGTH);
+  const contextLength = options.contextLength ?? fallback;
+  return {
+    contextLength: wholeNumber("contextLength", contextLength),
+    blockTokens: Math.min(
+      wholeNumber("blockTokens", options.blockTokens ?? DEFAULT_BLOCK_TOKENS),
+      contextLength,
+    ),
+    landingBytes: wholeNumber("landingBytes", options.landingBytes ?? DEFAULT_LANDING_BYTES),
+  };
+}
+
+function landingCapacity(image: FlashImage, limitBytes: number): number {
+  const overhead = 2 * image.reader.alignmentBytes;
+  return landingCapacityBytes(image.manifest.flash.bundles, limitBytes, overhead);
+}
+
+/**
+ * Weights in place, everything made that passes share; the image stays open and belongs to the caller.
+ *
+ * @throws VlmExecutorError `MISSING_TENSOR`, `WRONG_SHAPE`, `INVALID_OPTION`
+ */
+export function loadModel(
+  image: FlashImage,
+  config: ModelConfig,
+  backend: ComputeBackend,
+  options: ModelOptions,
+  stopTokenIds: readonly number[],
+): Model {
+  const limits = modelLimits(config, options);
+  const selection = selectionSettings(options);
+  const maxRows = maxStoredRows(config.decoder);
+  const capacity = landingCapacity(image, limits.landingBytes);
+  const streaming: Streaming = {
+    backend,
+    reader: image.reader,
+    selector: createSelector(selection.policy, { maxRows }),
+    selection,
+    landings: [image.reader.allocate(capacity), image.reader.allocate(capacity)],
+    slicer: new PlanSlicer(maxRows, capacity, 2 * image.reader.alignmentBytes),
+  };
+  const weights = loadDecoderWeights(image, config.decoder, streaming);
+  return {
+    config,
+    backend,
+    decoder: new Decoder(backend, config.decoder, weights),
+    vision: loadVision(image, config, backend),
+    selection,
+    contextLength: limits.contextLength,
+    blockTokens: limits.blockTokens,
+    stopTokenIds: new Set(stopTokenIds),
+    lock: new PassLock(),
+  };
+}
+
+function loadVision(
+  image: FlashImage,
+  { multimodal, decoder }: ModelConfig,
+  backend: ComputeBackend,
+): VisionEncoder | undefined {
+  if (multimodal === undefined) return undefined;
+  const { vision, featureLayers } = multimodal;
+  const { hiddenSize } = decoder;
+  const depth = Math.max(...featureLayers);
+  const tower = new SiglipTower(backend, vision, loadVisionWeights(image, backend, vision, depth));
+  const projectorWeights = loadProjectorWeights(image, backend, multimodal, hiddenSize);
+  const projector = new Projector(backend, projectorWeights, patchesPerTile(vision));
+  const newline = loadNewline(image, backend, hiddenSize);
+  return new VisionEncoder(backend, multimodal, tower, projector, newline);
+}
+
+/** Ids that end a generation: `generation_config.json`'s, else `config.json`'s. */
+export async function readStopTokenIds(dir: string, config: ModelConfig): Promise<number[]> {
+  const path = join(dir, "generation_config.json");
+  let text: string;
+  try {
+    text = await readFile(path, "utf8");
+  } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).code === "ENOENT") return [...config.stopTokenIds];
+    throw cause;
+  }
+  let parsed: unknown;
+  try {
+    parsed = JSON.parse(text);
+  } catch (cause) {
+    throw new VlmExecutorError("INVALID_CONFIG", `${path} is not valid JSON.`, { path, cause });
+  }
+  const ids = new ConfigFields(parsed, "generation_config.json").tokenIds("eos_token_id");
+  return ids.length > 0 ? ids : [...config.stopTokenIds];
+}
+
+function wholeNumber(name: string, value: number): number {
+  if (Number.isSafeInteger(value) && value > 0) return value;
+  throw badOption(name, "a whole number above 0", value);
+}
+
+function badOption(name: string, expected: string, got: unknown): VlmExecutorError {
+  return new VlmExecutorError(
+    "INVALID_OPTION",
+    `${name} must be ${expected}, not ${String(got)}.`,
+    {
+      expected,
+      got,
+    },
+  );
+}

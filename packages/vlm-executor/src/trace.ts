@@ -1,0 +1,130 @@
+import type { PolicyName } from "@neuron-chunking/chunk-selector";
+
+/** Which stage of streaming inference a pass belongs to (PAPER.md, stages). */
+export type Phase = "prefill" | "frames" | "decode";
+
+/** What one stored matrix cost in one pass. Times are wall time in nanoseconds. */
+export interface ProjectionTrace {
+  readonly bundle: string;
+  readonly layer: number;
+  /** Rows read and multiplied, of `totalRows`. */
+  readonly rows: number;
+  readonly totalRows: number;
+  readonly chunks: number;
+  /** Bytes of the selected rows. */
+  readonly bytesWanted: number;
+  /** Bytes the device delivered: `bytesWanted` and what alignment adds. */
+  readonly bytesRead: number;
+  /** Latency the device profile predicts for the plan; 0 without a profile. */
+  readonly estimatedReadNs: number;
+  /** Sum of the reads' own durations. */
+  readonly readNs: number;
+  readonly selectNs: number;
+  readonly computeNs: number;
+  /** Time in which nothing was computed because bytes had not arrived yet. */
+  readonly stallNs: number;
+  /** Share of the input's total importance that the selected rows hold, 0 to 1. */
+  readonly importanceKept: number;
+}
+
+/** One pass of a block of tokens through all decoder layers. */
+export interface StepTrace {
+  readonly phase: Phase;
+  readonly policy: PolicyName;
+  /** `exact`: every row of every matrix was used. */
+  readonly accuracy: "exact" | "lossy";
+  readonly tokens: number;
+  /** Tokens in the cache before the pass. */
+  readonly pastTokens: number;
+  readonly wallNs: number;
+  readonly projections: readonly ProjectionTrace[];
+}
+
+/** Sums over passes. */
+export interface TraceTotals {
+  steps: number;
+  tokens: number;
+  chunks: number;
+  rows: number;
+  bytesWanted: number;
+  bytesRead: number;
+  estimatedReadNs: number;
+  readNs: number;
+  selectNs: number;
+  computeNs: number;
+  stallNs: number;
+  wallNs: number;
+}
+
+export function emptyTotals(): TraceTotals {
+  return {
+    steps: 0,
+    tokens: 0,
+    chunks: 0,
+    rows: 0,
+    bytesWanted: 0,
+    bytesRead: 0,
+    estimatedReadNs: 0,
+    readNs: 0,
+    selectNs: 0,
+    computeNs: 0,
+    stallNs: 0,
+    wallNs: 0,
+  };
+}
+
+const PROJECTION_SUMS = [
+  "chunks",
+  "rows",
+  "bytesWanted",
+  "bytesRead",
+  "estimatedReadNs",
+  "readNs",
+  "selectNs",
+  "computeNs",
+  "stallNs",
+] as const;
+
+/** Adds one pass to `totals`. */
+export function addStep(totals: TraceTotals, step: StepTrace): void {
+  totals.steps += 1;
+  totals.tokens += step.tokens;
+  totals.wallNs += step.wallNs;
+  for (const projection of step.projections) {
+    for (const field of PROJECTION_SUMS) totals[field] += projection[field];
+  }
+}
+
+/** Now, in nanoseconds of a monotonic clock. */
+export function nowNs(): number {
+  return performance.now() * 1e6;
+}
+
+/** Recent passes of one session, oldest first, and sums over all of them. */
+export class TraceLog {
+  readonly totals: Record<Phase, TraceTotals> = {
+    prefill: emptyTotals(),
+    frames: emptyTotals(),
+    decode: emptyTotals(),
+  };
+  private readonly recent: StepTrace[] = [];
+
+  /** @param capacity passes kept in detail; older ones remain in `totals` only */
+  constructor(
+    private readonly capacity: number,
+    private readonly onStep?: (step: StepTrace) => void,
+  ) {}
+
+  get steps(): readonly StepTrace[] {
+    return this.recent;
+  }
+
+  add(step: StepTrace): void {
+    addStep(this.totals[step.phase], step);
+    if (this.capacity > 0) {
+      if (this.recent.length === this.capacity) this.recent.shift();
+      this.recent.push(step);
+    }
+    this.onStep?.(step);
+  }
+}
