@@ -6,3 +6,5 @@ export { MAX_REQUEST_BYTES } from "./ranges.js";
 export type { ByteRanges, PlanLayout } from "./ranges.js";
 export { FlashReaderError } from "./errors.js";
 export type { FlashReaderErrorCode, FlashReaderErrorFields } from "./errors.js";
+export { profileDevice } from "./profiler/profile-device.js";
+export type { ProfileDeviceOptions, ProfileProgress } from "./profiler/profile-device.js";
