@@ -229,40 +229,31 @@ def generate_model(spec, out: Path) -> None:
     print(f"{spec.name}: seed {seed}, {len(records)} cases")
 
 
-def by_path(processor, path: Path, spec) -> torch.Tensor | str:
-    """Tiles as the processor makes them of a path (decoded by torchvision), or why it makes none."""
+def picture_tiles(processor, path: Path, spec):
+    """Tiles and size of a picture given by path, or as `load_image` (PIL) reads it where that fails."""
     try:
         features = processor(images=str(path), return_tensors="pt")
+        # A 16-bit picture by path keeps its 16-bit values and is still divided by 255.
+        if features["pixel_values"].abs().max() > 10:
+            raise ValueError("pixel values out of range")
+        loaded = {"loadedBy": "path"}
     except Exception as error:  # noqa: BLE001: torchvision raises many kinds for formats that it lacks
-        return f"{type(error).__name__}: {str(error).splitlines()[0][:120]}"
-    # A 16-bit picture keeps its 16-bit values and is still divided by 255.
-    if features["pixel_values"].abs().max() > 10:
-        return "pixel values out of range"
-    return denormalise(features["pixel_values"][0], spec)
+        features = processor(images=load_image(str(path)), return_tensors="pt")
+        loaded = {"loadedBy": "load_image", "byPathFailed": f"{type(error).__name__}: {str(error).splitlines()[0][:120]}"}
+    return denormalise(features["pixel_values"][0], spec), features["image_sizes"][0].tolist(), loaded
 
 
 def generate_pictures(spec, names: list[str], out: Path) -> None:
-    """8-bit tiles of every picture under the image processor of one model, decoded by `load_image` (PIL)."""
+    """8-bit tiles of every picture under the image processor of one model, and small pictures as decoded by PIL."""
     processor = AutoProcessor.from_pretrained(out / "models" / spec.name).image_processor
     tensors, records = {}, []
     for name in names:
         path = out / "images" / name
-        picture = load_image(str(path))
-        features = processor(images=picture, return_tensors="pt")
-        tiles = denormalise(features["pixel_values"][0], spec)
-        other = by_path(processor, path, spec)
-        comparison = (
-            {"byPathFailed": other}
-            if isinstance(other, str)
-            else {"maxDifferenceByPath": int((tiles.int() - other.int()).abs().max())}
-        )
-        tensors[name] = tiles
-        decoded = np.asarray(picture)
+        tensors[name], size, loaded = picture_tiles(processor, path, spec)
+        decoded = np.asarray(load_image(str(path)))
         if decoded.size <= 64 * 64 * 3:
             tensors[f"{name}.decoded"] = torch.from_numpy(decoded.copy())
-        records.append({
-            "file": name, "sizeHeightWidth": features["image_sizes"][0].tolist(), "tiles": tiles.shape[0], **comparison,
-        })  # fmt: skip
+        records.append({"file": name, "sizeHeightWidth": size, "tiles": tensors[name].shape[0], **loaded})
     write_json(out / "goldens" / "pictures.json", {
         "versions": versions(), "processorOf": spec.name, "mean": spec.config["mean"], "std": spec.config["std"],
         "pictures": records})  # fmt: skip

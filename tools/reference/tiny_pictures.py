@@ -1,5 +1,7 @@
 """Small pictures of every kind a user may bring: sizes, modes, orientations, file formats."""
 
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -49,8 +51,11 @@ def write_all(folder: Path) -> list[str]:
     save("cmyk-56x40.jpg", scene(56, 40, 13).convert("CMYK"), quality=92)
     save("animated-32x24.gif", scene(32, 24, 14).quantize(16), save_all=True, append_images=[scene(32, 24, 15).quantize(16)])
     save("photo-64x48.webp", scene(64, 48, 16), quality=80)
+    _write_rgb16(folder / "rgb16-40x30.png", 40, 30)
+    written.append("rgb16-40x30.png")
+    # Without a golden: the reference saturates 16-bit grey at 255 (PIL) or leaves it unscaled (torchvision).
     gray16 = np.linspace(0, 65535, 44 * 30).reshape(30, 44).astype(np.uint16)
-    save("gray16-44x30.png", Image.fromarray(gray16))
+    Image.fromarray(gray16).save(folder / "gray16-44x30.png")
     for orientation in range(1, 9):
         exif = Image.Exif()
         exif[ORIENTATION_TAG] = orientation
@@ -63,6 +68,20 @@ def write_all(folder: Path) -> list[str]:
         ImageDraw.Draw(picture).rectangle([4 + 14 * frame, 8, 16 + 14 * frame, 20], fill=(255, 255, 255))
         save(f"clip-frame{frame}.png", picture)
     return written
+
+
+def _write_rgb16(path: Path, width: int, height: int) -> None:
+    """A PNG of 16 bits per channel, which PIL reads but does not write."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    y, x = np.mgrid[0:height, 0:width]
+    pixels = np.stack([x * 1500 + 7, y * 2000 + 130, (x + y) * 900 + 250], axis=-1) % 65536
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+    header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows, 9)) + chunk(b"IEND", b"")
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + body)
 
 
 def _save_transparent(save) -> None:
