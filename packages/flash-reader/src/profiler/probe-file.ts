@@ -1,4 +1,4 @@
-import { createCipher } from "node:crypto";
+import { createCipheriv } from "node:crypto";
 import type { Cipher } from "node:crypto";
 import { constants } from "node:fs";
 import { mkdir, open, rename, rm, stat, statfs } from "node:fs/promises";
