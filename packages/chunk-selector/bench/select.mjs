@@ -44,7 +44,14 @@ function summary(times) {
 for (const { name, rows, rowBytes } of SHAPES) {
   const importance = importances(rows);
   const threshold = importance.toSorted()[Math.floor((1 - KEPT) * rows)];
-  const request = { importance, rows, rowBytes, budgetRows: Math.round(KEPT * rows), threshold, table };
+  const request = {
+    importance,
+    rows,
+    rowBytes,
+    budgetRows: Math.round(KEPT * rows),
+    threshold,
+    table,
+  };
   const runs = POLICIES.map((policy) => {
     const selector = createSelector(policy, { maxRows: rows });
     return { policy, times: [], run: () => selector.select(request) };

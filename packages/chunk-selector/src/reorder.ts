@@ -21,6 +21,7 @@ export function activationFrequencies(samples: Iterable<Float32Array>): Float64A
   for (const importance of samples) {
     const rows = importance.length;
     if (topk === undefined) {
+      if (rows === 0) throw noRows();
       topk = createSelector("topk", { maxRows: rows });
       frequencies = new Float64Array(rows);
     }
@@ -42,6 +43,14 @@ export function activationFrequencies(samples: Iterable<Float32Array>): Float64A
   }
   for (let row = 0; row < frequencies.length; row++) frequencies[row] /= sampleCount;
   return frequencies;
+}
+
+function noRows(): ChunkSelectorError {
+  return new ChunkSelectorError("INVALID_REQUEST", {
+    path: "samples[0].length",
+    expected: "at least 1 (one importance per row)",
+    got: "0",
+  });
 }
 
 /**
