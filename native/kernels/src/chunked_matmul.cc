@@ -1,0 +1,130 @@
+// y (+)= x[:, rows] W[rows, :] for weight rows that lie in chunks.
+#include <algorithm>
+#include <cstring>
+
+#include "gemm.h"
+#include "kernel_table.h"
+#include "scratch.h"
+#include "thread_pool.h"
+
+namespace nchunk {
+namespace {
+
+// From this many tokens on, widening the weights once into packed panels pays.
+constexpr size_t kGemmTokens = 5;
+// Row slices of a product with few tokens. Fixed, so that sums do not depend on the number of threads; more slices than
+// threads, so that a thread which is held up delays little.
+constexpr size_t kMaxSlices = 16;
+constexpr size_t kFewestSliceBytes = 64 * 1024;
+// Columns multiplied for every token before moving on: rows x columns then stay in the second-level cache.
+constexpr size_t kGemvColumns = 4096;
+
+struct Rows {
+  const uint8_t** pointers;
+  uint32_t* channels;
+  size_t count;
+};
+
+Rows ListRows(const ChunkedMatmulArgs& args, CallScratch& scratch) {
+  size_t count = 0;
+  for (size_t c = 0; c < args.chunk_count; ++c) count += args.lengths[c];
+  Rows rows{scratch.rows.Take<const uint8_t*>(count), scratch.indices.Take<uint32_t>(count), count};
+  size_t i = 0;
+  for (size_t c = 0; c < args.chunk_count; ++c) {
+    const uint8_t* row = args.landing + static_cast<size_t>(args.chunk_offsets_bytes[c]);
+    for (uint32_t r = 0; r < args.lengths[c]; ++r, ++i, row += args.row_bytes) {
+      rows.pointers[i] = row;
+      rows.channels[i] = args.starts[c] + r;
+    }
+  }
+  return rows;
+}
+
+// Few tokens: every slice of rows sums into its own partial result, and the partials are added in a fixed order.
+void FewTokens(const KernelTable& table, const ChunkedMatmulArgs& args, const Rows& rows, CallScratch& scratch) {
+  const size_t tokens = args.tokens;
+  const size_t outputs = tokens * args.n;
+  const size_t weight_bytes = rows.count * args.n * ElementBytes(args.dtype);
+  const size_t slices = std::clamp<size_t>(weight_bytes / kFewestSliceBytes, 1, std::min(kMaxSlices, rows.count));
+  const size_t slice_rows = RoundUp((rows.count + slices - 1) / slices, kGemvRows);
+  float* x = scratch.packed.Take<float>(tokens * rows.count);
+  for (size_t t = 0; t < tokens; ++t) {
+    for (size_t i = 0; i < rows.count; ++i) x[t * rows.count + i] = args.x[t * args.k + rows.channels[i]];
+  }
+  const size_t used = (rows.count + slice_rows - 1) / slice_rows;
+  float* partials = used == 1 ? args.y : scratch.partials.Take<float>(used * outputs);
+  const size_t element_bytes = ElementBytes(args.dtype);
+  ThreadPool& pool = ThreadPool::Instance();
+  pool.ParallelFor(used, [&](size_t slice) {
+    float* y = partials + slice * outputs;
+    if (used > 1 || !args.accumulate) std::memset(y, 0, outputs * sizeof(float));
+    const size_t end = std::min(rows.count, (slice + 1) * slice_rows);
+    const size_t column_step = tokens == 1 ? args.n : kGemvColumns;
+    const uint8_t* here[kGemvRows];
+    for (size_t row = slice * slice_rows; row < end; row += kGemvRows) {
+      const size_t count = std::min(kGemvRows, end - row);
+      const size_t next = row + count;
+      for (size_t column = 0; column < args.n; column += column_step) {
+        for (size_t i = 0; i < count; ++i) here[i] = rows.pointers[row + i] + column * element_bytes;
+        for (size_t t = 0; t < tokens; ++t) {
+          table.gemv_rows(here, x + t * rows.count + row, count, args.dtype, std::min(column_step, args.n - column),
+                          y + t * args.n + column, rows.pointers + next,
+                          t == 0 && column == 0 ? std::min(kGemvRows, end - next) : 0);
+        }
+      }
+    }
+  });
+  if (used == 1) return;
+  constexpr size_t kColumnsTogether = 4096;
+  const size_t items = (outputs + kColumnsTogether - 1) / kColumnsTogether;
+  const auto reduce = [&](size_t item) {
+    const size_t from = item * kColumnsTogether;
+    const size_t count = std::min(kColumnsTogether, outputs - from);
+    float* y = args.y + from;
+    if (!args.accumulate) std::memcpy(y, partials + from, count * sizeof(float));
+    for (size_t s = args.accumulate ? 0 : 1; s < used; ++s) table.add(y, partials + s * outputs + from, count);
+  };
+  // Waking the pool costs more than adding up a small result.
+  if (items < 4) {
+    for (size_t item = 0; item < items; ++item) reduce(item);
+  } else {
+    pool.ParallelFor(items, reduce);
+  }
+}
+
+void ManyTokens(const KernelTable& table, const ChunkedMatmulArgs& args, const Rows& rows, CallScratch& scratch) {
+  const GemmShape shape{args.tokens, rows.count, args.n, args.y, args.accumulate, nullptr, Activation::kNone};
+  const size_t element_bytes = ElementBytes(args.dtype);
+  const auto pack_a = [&](size_t token, size_t k0, size_t kc, float* out) {
+    for (size_t i = 0; i < kTileRows; ++i) {
+      const float* x = args.x + (token + i) * args.k;
+      const bool live = token + i < args.tokens;
+      for (size_t k = 0; k < kc; ++k) out[k * kTileRows + i] = live ? x[rows.channels[k0 + k]] : 0.0f;
+    }
+  };
+  const auto pack_b = [&](size_t k0, size_t kc, size_t column, size_t columns, float* panels) {
+    for (size_t c = 0; c < columns; c += table.panel_columns) {
+      table.pack_rows(rows.pointers + k0, kc, (column + c) * element_bytes, args.dtype,
+                      std::min(table.panel_columns, columns - c), panels + c * kBlockChannels);
+    }
+  };
+  BlockedGemm(table, shape, scratch.packed.Take<float>(PackedFloats(args.tokens, rows.count)), pack_a, pack_b);
+}
+
+}  // namespace
+
+void ChunkedMatmul(const ChunkedMatmulArgs& args) {
+  ScratchLease scratch;
+  const Rows rows = ListRows(args, *scratch.operator->());
+  if (rows.count == 0 || args.tokens == 0 || args.n == 0) {
+    if (!args.accumulate) std::memset(args.y, 0, args.tokens * args.n * sizeof(float));
+    return;
+  }
+  if (args.tokens < kGemmTokens) {
+    FewTokens(Kernels(), args, rows, *scratch.operator->());
+  } else {
+    ManyTokens(Kernels(), args, rows, *scratch.operator->());
+  }
+}
+
+}  // namespace nchunk

@@ -1,0 +1,61 @@
+// Chooses the kernels that this CPU can run.
+#include <atomic>
+#include <cstring>
+
+#include "kernel_table.h"
+
+namespace nchunk {
+namespace {
+
+// Best first.
+std::vector<const KernelTable*> Runnable() {
+  std::vector<const KernelTable*> tables;
+#if defined(__x86_64__)
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c") &&
+                    __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2");
+  if (avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")) {
+    tables.push_back(Avx512Kernels());
+  }
+  if (avx2) tables.push_back(Avx2Kernels());
+#elif defined(__aarch64__)
+  tables.push_back(NeonKernels());
+#endif
+  tables.push_back(PortableKernels());
+  return tables;
+}
+
+std::atomic<const KernelTable*>& Current() {
+  static std::atomic<const KernelTable*> current{Runnable().front()};
+  return current;
+}
+
+}  // namespace
+
+const KernelTable& Kernels() { return *Current().load(std::memory_order_relaxed); }
+
+std::vector<std::string> AvailableTargets() {
+  std::vector<std::string> names;
+  for (const KernelTable* table : Runnable()) names.emplace_back(table->name);
+  return names;
+}
+
+std::string CurrentTarget() { return Kernels().name; }
+
+bool ForceTarget(const std::string& name) {
+  for (const KernelTable* table : Runnable()) {
+    if (name == table->name) {
+      Current().store(table, std::memory_order_relaxed);
+      return true;
+    }
+  }
+  return false;
+}
+
+size_t AttentionScratchFloats(const KernelTable& table, size_t rows, size_t head_dim) {
+  const size_t value_columns = (head_dim + table.panel_columns - 1) / table.panel_columns * table.panel_columns;
+  return rows * head_dim + kKeyBlock * head_dim + kKeyBlock * value_columns + kTileRows * kKeyBlock +
+         rows * value_columns + 2 * rows;
+}
+
+}  // namespace nchunk

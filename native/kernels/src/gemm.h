@@ -1,0 +1,105 @@
+// The blocked product that both weight layouts share: packs A once, then works through panels of B in parallel.
+#ifndef NCHUNK_GEMM_H_
+#define NCHUNK_GEMM_H_
+
+#include <algorithm>
+#include <cstddef>
+
+#include "kernel_table.h"
+#include "scratch.h"
+#include "thread_pool.h"
+
+namespace nchunk {
+
+// Channels per block: a packed panel of 48 columns then takes 24 KiB, within a first-level cache.
+constexpr size_t kBlockChannels = 128;
+// Tokens whose packed A is kept at once: a block of channels of it then fits the second-level cache.
+constexpr size_t kBlockTokens = 1024;
+// Neighbouring panels that one thread packs together, so that it uses whole cache lines of a weight row.
+constexpr size_t kPanelsTogether = 4;
+
+struct GemmShape {
+  size_t tokens;
+  size_t k;
+  size_t n;
+  float* y;  // [tokens, n]
+  bool accumulate;
+  const float* bias;
+  Activation activation;
+};
+
+inline size_t RoundUp(size_t value, size_t multiple) { return (value + multiple - 1) / multiple * multiple; }
+
+// Panels of one work item and token ranges: enough items for every thread, whole cache lines where it can be had. Does not
+// change results: every output sums its channels in the same order.
+struct GemmSplit {
+  size_t columns;  // per item
+  size_t column_items;
+  size_t tokens;  // per item, whole tiles
+  size_t token_items;
+};
+
+inline GemmSplit SplitGemm(size_t tokens, size_t n, size_t panel, size_t threads) {
+  const size_t wanted = threads == 1 ? 1 : 4 * threads;
+  GemmSplit split{panel * kPanelsTogether, 0, RoundUp(tokens, kTileRows), 1};
+  while (split.columns > panel && (n + split.columns - 1) / split.columns < wanted) split.columns /= 2;
+  split.columns = RoundUp(split.columns, panel);
+  split.column_items = (n + split.columns - 1) / split.columns;
+  constexpr size_t kFewestTokens = 64;  // below, packing the panel twice costs more than idle threads
+  while (split.column_items * split.token_items < wanted && split.tokens >= 2 * kFewestTokens) {
+    split.tokens = RoundUp(split.tokens / 2, kTileRows);
+    split.token_items = (tokens + split.tokens - 1) / split.tokens;
+  }
+  return split;
+}
+
+// pack_a(token, k0, kc, out): tokens [token, token + kTileRows) of channels [k0, k0 + kc) as [kc][kTileRows], padded with zeros.
+// pack_b(k0, kc, column, columns, panel).
+template <class PackA, class PackB>
+void BlockedGemm(const KernelTable& table, const GemmShape& shape, float* packed, const PackA& pack_a,
+                 const PackB& pack_b) {
+  ThreadPool& pool = ThreadPool::Instance();
+  const size_t blocks = (shape.k + kBlockChannels - 1) / kBlockChannels;
+  for (size_t first = 0; first < shape.tokens; first += kBlockTokens) {
+    const size_t tokens = std::min(kBlockTokens, shape.tokens - first);
+    const size_t padded = RoundUp(tokens, kTileRows);
+    constexpr size_t kTilesTogether = 8;
+    const size_t groups = (padded / kTileRows + kTilesTogether - 1) / kTilesTogether;
+    pool.ParallelFor(blocks * groups, [&](size_t item) {
+      const size_t k0 = item / groups * kBlockChannels;
+      const size_t kc = std::min(kBlockChannels, shape.k - k0);
+      const size_t from = item % groups * kTilesTogether * kTileRows;
+      const size_t to = std::min(padded, from + kTilesTogether * kTileRows);
+      for (size_t t = from; t < to; t += kTileRows) pack_a(first + t, k0, kc, packed + k0 * padded + t * kc);
+    });
+    const GemmSplit split =
+        SplitGemm(tokens, shape.n, table.panel_columns, static_cast<size_t>(pool.threads()));
+    pool.ParallelFor(split.column_items * split.token_items, [&](size_t item) {
+      const size_t column = item / split.token_items * split.columns;
+      const size_t columns = std::min(split.columns, shape.n - column);
+      const size_t t0 = item % split.token_items * split.tokens;
+      const size_t count = std::min(split.tokens, tokens - t0);
+      float* y = shape.y + (first + t0) * shape.n + column;
+      const size_t panel_floats = kBlockChannels * table.panel_columns;
+      float* panels = ThreadScratch().Take<float>(panel_floats * kPanelsTogether);
+      for (size_t k0 = 0; k0 < shape.k; k0 += kBlockChannels) {
+        const size_t kc = std::min(kBlockChannels, shape.k - k0);
+        pack_b(k0, kc, column, columns, panels);
+        for (size_t c = 0; c < columns; c += table.panel_columns) {
+          table.gemm_panel(packed + k0 * padded + t0 * kc, count, kc, panels + c * kBlockChannels,
+                           std::min(table.panel_columns, columns - c), y + c, shape.n, shape.accumulate || k0 > 0);
+        }
+      }
+      table.epilogue(y, shape.n, count, columns, shape.bias == nullptr ? nullptr : shape.bias + column,
+                     shape.activation);
+    });
+  }
+}
+
+inline size_t PackedFloats(size_t tokens, size_t k) {
+  return RoundUp(std::min(tokens, kBlockTokens), kTileRows) * k;
+}
+
+}  // namespace nchunk
+
+#endif  // NCHUNK_GEMM_H_

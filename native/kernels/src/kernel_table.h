@@ -1,0 +1,76 @@
+// The single-threaded primitives that every target implements. Drivers (matmul.cc and the rest) split work over threads and
+// call them; they hold all the vector code.
+#ifndef NCHUNK_KERNEL_TABLE_H_
+#define NCHUNK_KERNEL_TABLE_H_
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "nchunk/kernels.h"
+
+namespace nchunk {
+
+// Rows of a packed A tile: tokens are taken this many at a time by every target.
+constexpr size_t kTileRows = 8;
+// Keys per block of attention: a multiple of every target's panel width (48, 24, 12, 3).
+constexpr size_t kKeyBlock = 96;
+// Weight rows multiplied at once when there is one token.
+constexpr size_t kGemvRows = 8;
+
+struct AttentionBlock {
+  const AttentionArgs* args;
+  size_t kv_head;
+  size_t head_begin, head_end;    // query heads, all of this kv_head
+  size_t token_begin, token_end;
+  float* scratch;  // AttentionScratchFloats()
+};
+
+struct KernelTable {
+  const char* name;
+  size_t panel_columns;  // columns of a packed B panel (NR)
+
+  // Columns of `kc` weight rows, row i's first wanted element at rows[i] + column_bytes, widened into
+  // panel [kc, panel_columns], zeros beyond `columns`. `next_rows` (kc of them, or null) are prefetched.
+  void (*pack_rows)(const uint8_t* const* rows, size_t kc, size_t column_bytes, Dtype dtype, size_t columns,
+                    float* panel);
+  // The same from W [n, k]: panel[i, j] = element i of the row at weight + j * row_stride_bytes.
+  void (*pack_transposed)(const uint8_t* weight, size_t row_stride_bytes, Dtype dtype, size_t kc, size_t columns,
+                          float* panel);
+  // y [tokens, columns] (+)= A B for packed A [tiles][kc][kTileRows] and a packed panel.
+  void (*gemm_panel)(const float* a, size_t tokens, size_t kc, const float* panel, size_t columns, float* y, size_t ldy,
+                     bool accumulate);
+  // y[0..n) += sum over i < count of xs[i] * row i; next_rows (next_count) are prefetched on the way.
+  void (*gemv_rows)(const uint8_t* const* rows, const float* xs, size_t count, Dtype dtype, size_t n, float* y,
+                    const uint8_t* const* next_rows, size_t next_count);
+  // y[j] = dot(x, row j of W [n, k]) for j < n.
+  void (*dot_rows)(const float* x, size_t k, const uint8_t* weight, Dtype dtype, size_t n, float* y);
+  // y [rows, columns] = activation(y + bias) with row stride ldy.
+  void (*epilogue)(float* y, size_t ldy, size_t rows, size_t columns, const float* bias, Activation activation);
+
+  void (*attention_block)(const AttentionBlock& block);
+
+  void (*importance)(const float* x, size_t tokens, size_t ldx, size_t columns, float* v);
+  void (*rms_norm_row)(const float* x, size_t k, const float* weight, float eps, const uint32_t* permutation, float* y);
+  void (*layer_norm_row)(const float* x, size_t k, const float* weight, const float* bias, float eps, float* y);
+  void (*add)(float* y, const float* x, size_t count);
+  void (*silu_mul)(const float* gate, const float* up, size_t count, float* y);
+  void (*rotate_half)(float* x, size_t heads, size_t head_dim, const float* cosines, const float* sines);
+  void (*widen)(const uint8_t* weight, Dtype dtype, size_t count, float* y);
+};
+
+// Floats of scratch one attention block with `rows` query rows (a multiple of kTileRows) needs.
+size_t AttentionScratchFloats(const KernelTable& table, size_t rows, size_t head_dim);
+
+const KernelTable& Kernels();  // the one in use
+
+#if defined(__x86_64__)
+const KernelTable* Avx512Kernels();
+const KernelTable* Avx2Kernels();
+#elif defined(__aarch64__)
+const KernelTable* NeonKernels();
+#endif
+const KernelTable* PortableKernels();
+
+}  // namespace nchunk
+
+#endif  // NCHUNK_KERNEL_TABLE_H_

@@ -1,0 +1,178 @@
+// Attention of one block of query rows over all keys, with a running maximum and sum per row (online softmax).
+#ifndef NCHUNK_SIMD_ATTENTION_INL_H_
+#define NCHUNK_SIMD_ATTENTION_INL_H_
+
+#include "simd/gemm-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace nchunk {
+namespace HWY_NAMESPACE {
+
+static_assert(kKeyBlock % kPanelColumns == 0, "whole panels of keys");
+constexpr size_t kKeyPanels = kKeyBlock / kPanelColumns;
+
+struct AttentionScratch {
+  size_t value_panels;   // panels over head_dim
+  size_t value_columns;  // value_panels * kPanelColumns
+  float* queries;        // [rows / kTileRows][head_dim][kTileRows], scaled
+  float* keys;           // [kKeyPanels][head_dim][kPanelColumns]
+  float* values;         // [value_panels][kKeyBlock][kPanelColumns]
+  float* scores;         // [kTileRows][kKeyBlock]
+  float* sums;           // [rows][value_columns], the weighted values so far
+  float* maxima;         // [rows]
+  float* weights;        // [rows], sum of exp(score - maximum)
+};
+
+HWY_INLINE AttentionScratch Carve(float* memory, size_t rows, size_t head_dim) {
+  AttentionScratch s;
+  s.value_panels = (head_dim + kPanelColumns - 1) / kPanelColumns;
+  s.value_columns = s.value_panels * kPanelColumns;
+  s.queries = memory;
+  s.keys = s.queries + rows * head_dim;
+  s.values = s.keys + kKeyBlock * head_dim;
+  s.scores = s.values + kKeyBlock * s.value_columns;
+  s.sums = s.scores + kTileRows * kKeyBlock;
+  s.maxima = s.sums + rows * s.value_columns;
+  s.weights = s.maxima + rows;
+  return s;
+}
+
+// Packs the scaled queries. Rows are (head, token), the tokens of a head padded to whole tiles.
+HWY_INLINE void PackQueries(const AttentionBlock& block, size_t padded, float* queries) {
+  const AttentionArgs& args = *block.args;
+  const size_t tokens = block.token_end - block.token_begin;
+  for (size_t h = block.head_begin; h < block.head_end; ++h) {
+    for (size_t t = 0; t < padded; t += kTileRows, queries += args.head_dim * kTileRows) {
+      for (size_t i = 0; i < kTileRows; ++i) {
+        const float* from = args.q + (block.token_begin + t + i) * args.q_row_stride + h * args.head_dim;
+        for (size_t c = 0; c < args.head_dim; ++c) {
+          queries[c * kTileRows + i] = t + i < tokens ? from[c] * args.scale : 0.0f;
+        }
+      }
+    }
+  }
+}
+
+// Packs keys [key, key + count) transposed, and their values, zeros beyond `count`.
+HWY_INLINE void PackKeyBlock(const AttentionBlock& block, size_t key, size_t count, const AttentionScratch& s) {
+  const AttentionArgs& args = *block.args;
+  const size_t stride = args.kv_heads * args.head_dim;
+  const float* keys = args.keys + key * stride + block.kv_head * args.head_dim;
+  const float* values = args.values + key * stride + block.kv_head * args.head_dim;
+  for (size_t p = 0; p < kKeyPanels; ++p) {
+    const size_t first = p * kPanelColumns;
+    const size_t columns = count <= first ? 0 : (count - first < kPanelColumns ? count - first : kPanelColumns);
+    TransposeIntoPanel(keys + first * stride, stride, args.head_dim, columns, s.keys + first * args.head_dim);
+  }
+  for (size_t p = 0; p < s.value_panels; ++p) {
+    const size_t first = p * kPanelColumns;
+    const size_t columns = args.head_dim - first < kPanelColumns ? args.head_dim - first : kPanelColumns;
+    float* to = s.values + p * kKeyBlock * kPanelColumns;
+    for (size_t i = 0; i < count; ++i, to += kPanelColumns) {
+      WidenOf<Dtype::kF32>(reinterpret_cast<const uint8_t*>(values + i * stride + first), columns, to);
+      for (size_t c = columns; c < kPanelColumns; ++c) to[c] = 0.0f;
+    }
+  }
+}
+
+// scores[0..visible) become exp(score - maximum), zeros up to `count`; the row's running state is rescaled.
+HWY_INLINE void SoftmaxRow(float* scores, size_t visible, size_t count, float* maximum, float* weight, float* sums,
+                           size_t value_columns) {
+  V maxima = Broadcast(*maximum);
+  size_t i = 0;
+  for (; i + kLanes <= visible; i += kLanes) maxima = hn::Max(maxima, hn::LoadU(df, scores + i));
+  float best = Max(maxima);
+  for (; i < visible; ++i) best = scores[i] > best ? scores[i] : best;
+  const V shift = Broadcast(best);
+  V total = hn::Zero(df);
+  for (i = 0; i + kLanes <= visible; i += kLanes) {
+    const V p = Exp(hn::LoadU(df, scores + i) - shift);
+    total = total + p;
+    hn::StoreU(p, df, scores + i);
+  }
+  if (i < visible) {
+    StoreTail(Exp(LoadTail(scores + i, visible - i) - shift), scores + i, visible - i);
+  }
+  float sum = Sum(total);
+  for (; i < visible; ++i) sum += scores[i];
+  for (i = visible; i < count; ++i) scores[i] = 0.0f;
+  if (best != *maximum) {
+    const V correction = Exp(Broadcast(*maximum) - shift);
+    *weight *= hn::GetLane(correction);
+    for (size_t c = 0; c < value_columns; c += kLanes) {
+      hn::StoreU(hn::LoadU(df, sums + c) * correction, df, sums + c);
+    }
+  }
+  *weight += sum;
+  *maximum = best;
+}
+
+// Keys row `token` sees among [key, key + count).
+HWY_INLINE size_t Visible(const AttentionArgs& args, size_t token, size_t key, size_t count) {
+  if (!args.causal) return count;
+  const size_t limit = args.past_length + token + 1;
+  return limit <= key ? 0 : (limit - key < count ? limit - key : count);
+}
+
+// One key block for one tile of query rows: rows row .. row + rows, tokens token .. token + rows.
+HWY_INLINE void AttendTile(const AttentionArgs& args, const AttentionScratch& s, size_t row, size_t rows, size_t token,
+                           size_t key, size_t count) {
+  if (Visible(args, token + rows - 1, key, count) == 0) return;
+  const float* queries = s.queries + row * args.head_dim;
+  for (size_t p = 0; p * kPanelColumns < count; ++p) {
+    const float* panel = s.keys + p * kPanelColumns * args.head_dim;
+    Tile<true>(queries, 0, rows, args.head_dim, panel, kPanelVectors, s.scores + p * kPanelColumns, kKeyBlock, false);
+  }
+  for (size_t i = 0; i < rows; ++i) {
+    float* sums = s.sums + (row + i) * s.value_columns;
+    SoftmaxRow(s.scores + i * kKeyBlock, Visible(args, token + i, key, count), count, s.maxima + row + i,
+               s.weights + row + i, sums, s.value_columns);
+  }
+  for (size_t p = 0; p < s.value_panels; ++p) {
+    const size_t columns = args.head_dim - p * kPanelColumns;
+    const size_t vectors = columns >= kPanelColumns ? kPanelVectors : (columns + kLanes - 1) / kLanes;
+    float* sums = s.sums + row * s.value_columns + p * kPanelColumns;
+    Tile<false>(s.scores, kKeyBlock, rows, count, s.values + p * kKeyBlock * kPanelColumns, vectors, sums, s.value_columns,
+                true);
+  }
+}
+
+inline void AttendBlock(const AttentionBlock& block) {
+  const AttentionArgs& args = *block.args;
+  const size_t tokens = block.token_end - block.token_begin;
+  const size_t padded = (tokens + kTileRows - 1) / kTileRows * kTileRows;
+  const size_t heads = block.head_end - block.head_begin;
+  const size_t rows = heads * padded;
+  const AttentionScratch s = Carve(block.scratch, rows, args.head_dim);
+  PackQueries(block, padded, s.queries);
+  for (size_t i = 0; i < rows * s.value_columns; ++i) s.sums[i] = 0.0f;
+  for (size_t i = 0; i < rows; ++i) {
+    s.maxima[i] = -__builtin_inff();
+    s.weights[i] = 0.0f;
+  }
+  const size_t last = Visible(args, block.token_end - 1, 0, args.kv_length);
+  for (size_t key = 0; key < last; key += kKeyBlock) {
+    const size_t count = last - key < kKeyBlock ? last - key : kKeyBlock;
+    PackKeyBlock(block, key, count, s);
+    for (size_t h = 0; h < heads; ++h) {
+      for (size_t t = 0; t < tokens; t += kTileRows) {
+        const size_t live = tokens - t < kTileRows ? tokens - t : kTileRows;
+        AttendTile(args, s, h * padded + t, live, block.token_begin + t, key, count);
+      }
+    }
+  }
+  for (size_t h = 0; h < heads; ++h) {
+    for (size_t t = 0; t < tokens; ++t) {
+      const size_t row = h * padded + t;
+      float* out = args.out + (block.token_begin + t) * args.q_heads * args.head_dim + (block.head_begin + h) * args.head_dim;
+      const float scale = 1.0f / s.weights[row];
+      for (size_t c = 0; c < args.head_dim; ++c) out[c] = s.sums[row * s.value_columns + c] * scale;
+    }
+  }
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace nchunk
+HWY_AFTER_NAMESPACE();
+
+#endif  // NCHUNK_SIMD_ATTENTION_INL_H_

@@ -1,0 +1,223 @@
+// Packed matrix product: A in tiles of kTileRows tokens [tiles][kc][kTileRows], B in panels [kc][kPanelColumns], both f32.
+#ifndef NCHUNK_SIMD_GEMM_INL_H_
+#define NCHUNK_SIMD_GEMM_INL_H_
+
+#include "simd/vector-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace nchunk {
+namespace HWY_NAMESPACE {
+
+// Tokens one micro-kernel keeps in registers: 8 x 3 accumulators need 32 vector registers, 4 x 3 fit in 16.
+#if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_NEON
+constexpr size_t kMicroRows = 8;
+#else
+constexpr size_t kMicroRows = 4;
+#endif
+
+// c [kRows, kVectors * kLanes] (+)= a b. a[k * a_step_k + i * a_step_row], b[k * kPanelColumns + j].
+template <size_t kRows, size_t kVectors, bool kPackedA>
+HWY_NOINLINE void Micro(const float* HWY_RESTRICT a, size_t a_step_row, size_t kc, const float* HWY_RESTRICT b,
+                        float* HWY_RESTRICT c, size_t ldc, bool accumulate) {
+  V sums[kRows][kVectors];
+#pragma GCC unroll 8
+  for (size_t i = 0; i < kRows; ++i) {
+#pragma GCC unroll 3
+    for (size_t j = 0; j < kVectors; ++j) sums[i][j] = hn::Zero(df);
+  }
+  for (size_t k = 0; k < kc; ++k) {
+    V row[kVectors];
+#pragma GCC unroll 3
+    for (size_t j = 0; j < kVectors; ++j) row[j] = hn::LoadU(df, b + j * kLanes);
+#pragma GCC unroll 8
+    for (size_t i = 0; i < kRows; ++i) {
+      const V value = Broadcast(kPackedA ? a[i] : a[i * a_step_row]);
+#pragma GCC unroll 3
+      for (size_t j = 0; j < kVectors; ++j) sums[i][j] = hn::MulAdd(value, row[j], sums[i][j]);
+    }
+    a += kPackedA ? kTileRows : 1;
+    b += kPanelColumns;
+  }
+#pragma GCC unroll 8
+  for (size_t i = 0; i < kRows; ++i) {
+    float* HWY_RESTRICT out = c + i * ldc;
+#pragma GCC unroll 3
+    for (size_t j = 0; j < kVectors; ++j) {
+      const V sum = accumulate ? hn::LoadU(df, out + j * kLanes) + sums[i][j] : sums[i][j];
+      hn::StoreU(sum, df, out + j * kLanes);
+    }
+  }
+}
+
+using MicroFunction = void (*)(const float*, size_t, size_t, const float*, float*, size_t, bool);
+
+// [rows - 1][vectors - 1]
+template <bool kPackedA>
+HWY_INLINE MicroFunction MicroFor(size_t rows, size_t vectors) {
+#define NCHUNK_ROW(R) {Micro<R, 1, kPackedA>, Micro<R, 2, kPackedA>, Micro<R, 3, kPackedA>}
+  static constexpr MicroFunction kTable[kMicroRows][kPanelVectors] = {
+      NCHUNK_ROW(1), NCHUNK_ROW(2), NCHUNK_ROW(3), NCHUNK_ROW(4),
+#if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_NEON
+      NCHUNK_ROW(5), NCHUNK_ROW(6), NCHUNK_ROW(7), NCHUNK_ROW(8),
+#endif
+  };
+#undef NCHUNK_ROW
+  return kTable[rows - 1][vectors - 1];
+}
+
+// One tile of at most kTileRows rows; c must have room for whole vectors.
+template <bool kPackedA>
+HWY_INLINE void Tile(const float* a, size_t a_step_row, size_t rows, size_t kc, const float* b, size_t vectors, float* c,
+                     size_t ldc, bool accumulate) {
+  for (size_t i = 0; i < rows; i += kMicroRows) {
+    const size_t count = rows - i < kMicroRows ? rows - i : kMicroRows;
+    MicroFor<kPackedA>(count, vectors)(a + i * (kPackedA ? 1 : a_step_row), a_step_row, kc, b, c + i * ldc, ldc, accumulate);
+  }
+}
+
+inline void GemmPanel(const float* a, size_t tokens, size_t kc, const float* panel, size_t columns, float* y, size_t ldy,
+                      bool accumulate) {
+  const size_t vectors = (columns + kLanes - 1) / kLanes;
+  const bool whole = columns == vectors * kLanes;
+  alignas(64) float edge[kTileRows * kPanelColumns];
+  for (size_t t = 0; t < tokens; t += kTileRows, a += kc * kTileRows) {
+    const size_t rows = tokens - t < kTileRows ? tokens - t : kTileRows;
+    float* out = y + t * ldy;
+    if (whole) {
+      Tile<true>(a, 0, rows, kc, panel, vectors, out, ldy, accumulate);
+      continue;
+    }
+    // Whole vectors do not fit beside the end of a row: through a tile of our own.
+    Tile<true>(a, 0, rows, kc, panel, vectors, edge, kPanelColumns, false);
+    for (size_t i = 0; i < rows; ++i) {
+      const float* from = edge + i * kPanelColumns;
+      for (size_t j = 0; j < columns; ++j) out[i * ldy + j] = accumulate ? out[i * ldy + j] + from[j] : from[j];
+    }
+  }
+}
+
+// ---- packing
+
+template <Dtype kDtype>
+HWY_INLINE void WidenOf(const uint8_t* HWY_RESTRICT from, size_t count, float* HWY_RESTRICT to) {
+  constexpr size_t kBytes = ElementBytes(kDtype);
+  size_t i = 0;
+  for (; i + kLanes <= count; i += kLanes) hn::StoreU(LoadWeights<kDtype>(from + i * kBytes), df, to + i);
+  if (i < count) StoreTail(LoadWeightsTail<kDtype>(from + i * kBytes, count - i), to + i, count - i);
+}
+
+template <Dtype kDtype>
+HWY_INLINE void PackRowsOf(const uint8_t* const* rows, size_t kc, size_t column_bytes, size_t columns,
+                           float* HWY_RESTRICT panel) {
+  // Rows lie far apart (no hardware prefetch): ask for them this many rows ahead.
+  constexpr size_t kAhead = 16;
+  constexpr size_t kVectorBytes = kLanes * ElementBytes(kDtype);
+  const size_t bytes = columns * ElementBytes(kDtype);
+  for (size_t k = 0; k < kc; ++k, panel += kPanelColumns) {
+    if (k + kAhead < kc) {
+      const uint8_t* ahead = rows[k + kAhead] + column_bytes;
+      for (size_t b = 0; b < bytes; b += 64) Prefetch(ahead + b);
+      Prefetch(ahead + bytes - 1);
+    }
+    const uint8_t* row = rows[k] + column_bytes;
+    if (HWY_LIKELY(columns == kPanelColumns)) {
+#pragma GCC unroll 3
+      for (size_t j = 0; j < kPanelVectors; ++j) {
+        hn::StoreU(LoadWeights<kDtype>(row + j * kVectorBytes), df, panel + j * kLanes);
+      }
+      continue;
+    }
+    WidenOf<kDtype>(row, columns, panel);
+    for (size_t j = columns; j < kPanelColumns; ++j) panel[j] = 0.0f;
+  }
+}
+
+inline void PackRows(const uint8_t* const* rows, size_t kc, size_t column_bytes, Dtype dtype, size_t columns, float* panel) {
+  switch (dtype) {
+    case Dtype::kF32: return PackRowsOf<Dtype::kF32>(rows, kc, column_bytes, columns, panel);
+    case Dtype::kBF16: return PackRowsOf<Dtype::kBF16>(rows, kc, column_bytes, columns, panel);
+    case Dtype::kF16: return PackRowsOf<Dtype::kF16>(rows, kc, column_bytes, columns, panel);
+  }
+}
+
+inline void Widen(const uint8_t* from, Dtype dtype, size_t count, float* to) {
+  switch (dtype) {
+    case Dtype::kF32: return WidenOf<Dtype::kF32>(from, count, to);
+    case Dtype::kBF16: return WidenOf<Dtype::kBF16>(from, count, to);
+    case Dtype::kF16: return WidenOf<Dtype::kF16>(from, count, to);
+  }
+}
+
+// Transposes kLanes rows of 4 floats: to[k * kPanelColumns + j] = from[j * stride + k], k < 4, j < kLanes.
+HWY_INLINE void TransposeFour(const float* HWY_RESTRICT from, size_t stride, float* HWY_RESTRICT to) {
+#if HWY_TARGET == HWY_SCALAR
+  (void)stride;
+  for (size_t k = 0; k < 4; ++k) to[k * kPanelColumns] = from[k];
+#else
+  // 128-bit block b of vector i holds row 4 b + i, so a 4 x 4 transpose inside the blocks leaves lane j = row j.
+  const hn::Full128<float> d128;
+  V in[4];
+#pragma GCC unroll 4
+  for (size_t i = 0; i < 4; ++i) {
+#if HWY_MAX_BYTES == 64
+    const hn::Full256<float> d256;
+    const auto low = hn::Combine(d256, hn::LoadU(d128, from + (4 + i) * stride), hn::LoadU(d128, from + i * stride));
+    const auto high = hn::Combine(d256, hn::LoadU(d128, from + (12 + i) * stride), hn::LoadU(d128, from + (8 + i) * stride));
+    in[i] = hn::Combine(df, high, low);
+#elif HWY_MAX_BYTES == 32
+    in[i] = hn::Combine(df, hn::LoadU(d128, from + (4 + i) * stride), hn::LoadU(d128, from + i * stride));
+#else
+    in[i] = hn::LoadU(d128, from + i * stride);
+#endif
+  }
+  const hn::Repartition<double, DF> d64;
+  const auto a = hn::BitCast(d64, hn::InterleaveLower(df, in[0], in[1]));
+  const auto b = hn::BitCast(d64, hn::InterleaveLower(df, in[2], in[3]));
+  const auto c = hn::BitCast(d64, hn::InterleaveUpper(df, in[0], in[1]));
+  const auto d = hn::BitCast(d64, hn::InterleaveUpper(df, in[2], in[3]));
+  hn::StoreU(hn::BitCast(df, hn::InterleaveLower(d64, a, b)), df, to);
+  hn::StoreU(hn::BitCast(df, hn::InterleaveUpper(d64, a, b)), df, to + kPanelColumns);
+  hn::StoreU(hn::BitCast(df, hn::InterleaveLower(d64, c, d)), df, to + 2 * kPanelColumns);
+  hn::StoreU(hn::BitCast(df, hn::InterleaveUpper(d64, c, d)), df, to + 3 * kPanelColumns);
+#endif
+}
+
+// panel [kc, kPanelColumns] from `columns` rows of kc floats, `stride` floats apart; zeros beyond `columns`.
+inline void TransposeIntoPanel(const float* HWY_RESTRICT from, size_t stride, size_t kc, size_t columns,
+                               float* HWY_RESTRICT panel) {
+  size_t j = 0;
+  for (; j + kLanes <= columns; j += kLanes) {
+    const float* rows = from + j * stride;
+    size_t k = 0;
+    for (; k + 4 <= kc; k += 4) TransposeFour(rows + k, stride, panel + k * kPanelColumns + j);
+    for (; k < kc; ++k) {
+      for (size_t i = 0; i < kLanes; ++i) panel[k * kPanelColumns + j + i] = rows[i * stride + k];
+    }
+  }
+  if (j == kPanelColumns) return;
+  for (size_t k = 0; k < kc; ++k) {
+    for (size_t i = j; i < kPanelColumns; ++i) {
+      panel[k * kPanelColumns + i] = i < columns ? from[i * stride + k] : 0.0f;
+    }
+  }
+}
+
+inline void PackTransposed(const uint8_t* weight, size_t row_stride_bytes, Dtype dtype, size_t kc, size_t columns,
+                           float* panel) {
+  // Widened a few elements at a time, so that the rows being transposed stay in the first cache level.
+  constexpr size_t kStep = 64;
+  alignas(64) float rows[kPanelColumns * kStep];
+  for (size_t k = 0; k < kc; k += kStep) {
+    const size_t count = kc - k < kStep ? kc - k : kStep;
+    for (size_t j = 0; j < columns; ++j) {
+      Widen(weight + j * row_stride_bytes + k * ElementBytes(dtype), dtype, count, rows + j * kStep);
+    }
+    TransposeIntoPanel(rows, kStep, count, columns, panel + k * kPanelColumns);
+  }
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace nchunk
+HWY_AFTER_NAMESPACE();
+
+#endif  // NCHUNK_SIMD_GEMM_INL_H_

@@ -1,0 +1,39 @@
+// The table of one target. Included by that target's translation unit only.
+#ifndef NCHUNK_SIMD_TABLE_INL_H_
+#define NCHUNK_SIMD_TABLE_INL_H_
+
+#include "simd/attention-inl.h"
+#include "simd/gemm-inl.h"
+#include "simd/gemv-inl.h"
+#include "simd/rows-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace nchunk {
+namespace HWY_NAMESPACE {
+
+constexpr KernelTable MakeTable(const char* name) {
+  return KernelTable{
+      .name = name,
+      .panel_columns = kPanelColumns,
+      .pack_rows = PackRows,
+      .pack_transposed = PackTransposed,
+      .gemm_panel = GemmPanel,
+      .gemv_rows = GemvRows,
+      .dot_rows = DotRows,
+      .epilogue = Epilogue,
+      .attention_block = AttendBlock,
+      .importance = ImportanceOf,
+      .rms_norm_row = RmsNormRow,
+      .layer_norm_row = LayerNormRow,
+      .add = AddTo,
+      .silu_mul = SiluMulOf,
+      .rotate_half = RotateHalf,
+      .widen = Widen,
+  };
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace nchunk
+HWY_AFTER_NAMESPACE();
+
+#endif  // NCHUNK_SIMD_TABLE_INL_H_

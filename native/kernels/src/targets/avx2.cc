@@ -1,0 +1,11 @@
+// The kernels for one target; CMakeLists.txt gives this file its compiler flags.
+#include "simd/table-inl.h"
+
+namespace nchunk {
+
+const KernelTable* Avx2Kernels() {
+  static constexpr KernelTable kTable = HWY_NAMESPACE::MakeTable("avx2");
+  return &kTable;
+}
+
+}  // namespace nchunk

@@ -1,0 +1,132 @@
+#include "thread_pool.h"
+
+#include <sched.h>
+
+#include <algorithm>
+
+#include "nchunk/kernels.h"
+
+namespace nchunk {
+namespace {
+
+// How often a waiting thread looks before it sleeps: some tens of microseconds, about what a wake-up costs.
+constexpr int kSpins = 1000;
+
+thread_local bool t_inside = false;      // on a worker, or running a job
+thread_local bool t_background = false;  // in a BackgroundScope
+
+inline void Pause() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+int AvailableCpus() {
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof(set), &set) == 0) return std::clamp(CPU_COUNT(&set), 1, kMaxThreads);
+  return std::clamp(static_cast<int>(std::thread::hardware_concurrency()), 1, kMaxThreads);
+}
+
+}  // namespace
+
+ThreadPool& ThreadPool::Instance() {
+  static ThreadPool* const pool = new ThreadPool();
+  return *pool;
+}
+
+ThreadPool::ThreadPool() : threads_(AvailableCpus()) {}
+
+void ThreadPool::SetThreads(int threads) {
+  const std::lock_guard<std::mutex> region(region_);
+  StopWorkers();
+  threads_.store(std::clamp(threads, 1, kMaxThreads), std::memory_order_relaxed);
+}
+
+void ThreadPool::StopWorkers() {
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    stopping_ = true;
+    epoch_.fetch_add(1);
+  }
+  wake_.notify_all();
+  for (std::thread& worker : workers_) worker.join();
+  workers_.clear();
+  stopping_ = false;
+}
+
+void ThreadPool::StartWorkers() {
+  while (static_cast<int>(workers_.size()) < threads() - 1) {
+    workers_.emplace_back(&ThreadPool::WorkerLoop, this, epoch_.load());
+  }
+}
+
+void ThreadPool::Drain(Job& job) {
+  for (;;) {
+    const size_t index = job.next.fetch_add(1, std::memory_order_relaxed);
+    if (index >= job.count) return;
+    job.function(job.context, index);
+  }
+}
+
+void ThreadPool::WorkerLoop(uint64_t seen) {
+  t_inside = true;
+  for (;;) {
+    for (int i = 0; i < kSpins && epoch_.load(std::memory_order_acquire) == seen; ++i) Pause();
+    Job* job;
+    {
+      std::unique_lock<std::mutex> lock(mutex_);
+      wake_.wait(lock, [&] { return epoch_.load(std::memory_order_relaxed) != seen; });
+      seen = epoch_.load(std::memory_order_relaxed);
+      if (stopping_) return;
+      job = job_;  // null when this thread woke after the work was done
+      if (job != nullptr) job->helpers.fetch_add(1, std::memory_order_relaxed);
+    }
+    if (job == nullptr) continue;
+    Drain(*job);
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (job->helpers.fetch_sub(1, std::memory_order_release) == 1) done_.notify_all();
+  }
+}
+
+void ThreadPool::Run(size_t count, Function function, const void* context) {
+  const auto alone = [&] {
+    for (size_t i = 0; i < count; ++i) function(context, i);
+  };
+  if (count <= 1 || threads() == 1 || t_inside) return alone();
+  std::unique_lock<std::mutex> region(region_, std::defer_lock);
+  if (t_background) {
+    region.lock();
+  } else if (!region.try_lock()) {
+    return alone();
+  }
+  StartWorkers();
+  Job job{function, context, count};
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    job_ = &job;
+    epoch_.fetch_add(1, std::memory_order_release);
+  }
+  wake_.notify_all();
+  t_inside = true;
+  Drain(job);
+  t_inside = false;
+  // Every index is taken. Workers that have not come by now are not waited for: a thread that the system does not
+  // schedule must not hold up a job that others finished.
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    job_ = nullptr;
+  }
+  for (int i = 0; i < kSpins && job.helpers.load(std::memory_order_acquire) != 0; ++i) Pause();
+  std::unique_lock<std::mutex> lock(mutex_);
+  done_.wait(lock, [&] { return job.helpers.load(std::memory_order_acquire) == 0; });
+}
+
+BackgroundScope::BackgroundScope() : previous_(t_background) { t_background = true; }
+BackgroundScope::~BackgroundScope() { t_background = previous_; }
+
+void SetThreads(int threads) { ThreadPool::Instance().SetThreads(threads); }
+int Threads() { return ThreadPool::Instance().threads(); }
+
+}  // namespace nchunk

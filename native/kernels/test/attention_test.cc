@@ -1,0 +1,91 @@
+#include <algorithm>
+
+#include "support.h"
+
+namespace nchunk::test {
+namespace {
+
+struct Shape {
+  size_t tokens, q_heads, kv_heads, head_dim, past;
+  bool causal;
+};
+
+class AttentionKernel : public OnTarget {
+ protected:
+  // `scale` 0: 1 / sqrt(head_dim).
+  void Check(const Shape& s, float q_scale = 1.0f) {
+    SCOPED_TRACE("T " + std::to_string(s.tokens) + " heads " + std::to_string(s.q_heads) + "/" +
+                 std::to_string(s.kv_heads) + " dim " + std::to_string(s.head_dim) + " past " + std::to_string(s.past) +
+                 (s.causal ? " causal" : ""));
+    const size_t kv_length = s.past + s.tokens;
+    const size_t kv_width = s.kv_heads * s.head_dim, width = s.q_heads * s.head_dim;
+    const size_t stride = width + 11;
+    const std::vector<float> q = Floats((s.tokens - 1) * stride + width, q_scale);
+    const std::vector<float> keys = Floats(kv_length * kv_width), values = Floats(kv_length * kv_width);
+    const float scale = 1.0f / std::sqrt(static_cast<float>(s.head_dim));
+    Guarded out(s.tokens * width);
+    Attention({q.data(), s.tokens, stride, s.q_heads, s.kv_heads, s.head_dim, keys.data(), values.data(), kv_length,
+               s.past, s.causal, scale, out.data()});
+    out.ExpectIntact();
+    for (size_t t = 0; t < s.tokens; ++t) {
+      const size_t visible = s.causal ? s.past + t + 1 : kv_length;
+      for (size_t h = 0; h < s.q_heads; ++h) {
+        const size_t kv = h / (s.q_heads / s.kv_heads) * s.head_dim;
+        std::vector<double> p(visible);
+        for (size_t j = 0; j < visible; ++j) {
+          for (size_t c = 0; c < s.head_dim; ++c) {
+            p[j] += double{q[t * stride + h * s.head_dim + c]} * keys[j * kv_width + kv + c] * scale;
+          }
+        }
+        const double best = *std::max_element(p.begin(), p.end());
+        double sum = 0;
+        for (double& v : p) sum += v = std::exp(v - best);
+        for (size_t c = 0; c < s.head_dim; ++c) {
+          double want = 0, terms = 0;
+          for (size_t j = 0; j < visible; ++j) {
+            want += p[j] / sum * values[j * kv_width + kv + c];
+            terms += std::abs(p[j] / sum * values[j * kv_width + kv + c]);
+          }
+          // The error of a score is amplified by the exponential: scores reach some tens here.
+          ExpectSum(out[t * width + h * s.head_dim + c], want, terms, 5e-6, "out");
+          if (HasFatalFailure()) return;
+        }
+      }
+    }
+  }
+};
+NCHUNK_ON_EVERY_TARGET(AttentionKernel);
+
+TEST_P(AttentionKernel, MatchesNaive) {
+  const Shape shapes[] = {
+      {1, 14, 2, 64, 0, true},    // first token of LLaVA-OneVision 0.5B
+      {1, 14, 2, 64, 200, true},  // decode
+      {1, 7, 7, 5, 96, false},    // exactly one key block and one key
+      {13, 4, 2, 72, 0, true},    {33, 2, 1, 128, 95, true},  {100, 2, 2, 72, 0, false},
+      {196, 3, 3, 48, 0, true},   {50, 6, 3, 17, 150, true},  {9, 8, 1, 33, 3, false},
+      {250, 1, 1, 64, 0, true},   {3, 2, 1, 1, 1, true},      {40, 28, 4, 16, 10, true},
+  };
+  for (const Shape& shape : shapes) {
+    Check(shape);
+    if (HasFatalFailure()) return;
+  }
+}
+
+TEST_P(AttentionKernel, LargeScoresDoNotOverflow) { Check({20, 2, 1, 64, 120, true}, 8.0f); }
+
+TEST_P(AttentionKernel, ThreadsDoNotChangeResults) {
+  const size_t tokens = 60, heads = 4, dim = 64, width = heads * dim;
+  const std::vector<float> q = Floats(tokens * width), keys = Floats(tokens * width), values = Floats(tokens * width);
+  const int before = Threads();
+  std::vector<std::vector<float>> results;
+  for (const int threads : {1, 3}) {
+    SetThreads(threads);
+    std::vector<float>& out = results.emplace_back(tokens * width);
+    Attention({q.data(), tokens, width, heads, heads, dim, keys.data(), values.data(), tokens, 0, true, 0.125f, out.data()});
+  }
+  SetThreads(before);
+  EXPECT_EQ(results[0], results[1]);
+}
+
+}  // namespace
+}  // namespace nchunk::test
