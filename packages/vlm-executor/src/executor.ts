@@ -7,12 +7,16 @@ import { throwIfAborted, VlmExecutorError } from "./errors.js";
 import { parseModelConfig } from "./families/index.js";
 import { requireBudget } from "./memory-plan.js";
 import type { MemoryPlan } from "./memory-plan.js";
-import type { Model, ModelInput } from "./model.js";
+import { encodePixels } from "./model.js";
+import type { Model, PixelInput } from "./model.js";
+import { Prompting } from "./prompting.js";
+import type { PreparedPrompt, PromptRequest } from "./prompting.js";
+import { AnswerStream } from "./ask.js";
+import type { AskRequest } from "./ask.js";
 import { loadModel, planModel, readStopTokenIds } from "./open-model.js";
 import type { ModelOptions } from "./open-model.js";
 import { Session } from "./session.js";
 import type { CallOptions, SessionOptions } from "./session.js";
-import type { ClipInput, PictureInput } from "./vision/encoder.js";
 
 export interface OpenOptions extends ModelOptions {
   /** Compute threads of the process; default: the kernels' own choice. */
@@ -28,11 +32,8 @@ export interface OpenOptions extends ModelOptions {
   readonly onProgress?: (bytesDone: number, bytesTotal: number) => void;
 }
 
-/** Token ids with every placeholder expanded, and the pixels that belong to them. */
-export interface LogitsRequest extends CallOptions {
-  readonly tokenIds: ArrayLike<number>;
-  readonly pictures?: readonly PictureInput[];
-  readonly clips?: readonly ClipInput[];
+/** A prompt in token ids and pixels, as `prepare` makes it. */
+export interface LogitsRequest extends PixelInput, CallOptions {
   /** Logits of every position; default: of the last. */
   readonly all?: boolean;
 }
@@ -82,9 +83,10 @@ export class VlmExecutor {
     });
     try {
       const config = parseModelConfig(image.config);
-      const stops = await readStopTokenIds(dir, config);
+      const stopTokenIds = await readStopTokenIds(dir, config);
+      const prompting = await Prompting.load(dir, config);
       throwIfAborted(signal);
-      const model = loadModel(image, config, backend, options, stops);
+      const model = loadModel(image, config, backend, options, { prompting, stopTokenIds });
       return new VlmExecutor(image, model, planModel(image, config, options));
     } catch (cause) {
       await image.close();
@@ -114,42 +116,33 @@ export class VlmExecutor {
   /** A new, empty conversation. */
   createSession(options: SessionOptions = {}): Session {
     this.requireOpen();
-    return new Session(this.model, undefined, options);
+    return new Session(this.model, options);
   }
 
-  /** Decoder inputs of pictures and clips; one call's vision work at a time. */
-  async encode(
-    request: Pick<LogitsRequest, "pictures" | "clips" | "signal">,
-  ): Promise<Pick<ModelInput, "imageFeatures" | "clipFeatures">> {
+  /**
+   * A prompt as the model takes it: chat template, placeholders, tokens, pixels.
+   *
+   * @throws VlmExecutorError `IMAGE_REQUIRED`, `PLACEHOLDER_MISMATCH`, `IMAGES_UNSUPPORTED`, `TOKENIZER_MISSING`,
+   *   `CHAT_TEMPLATE_MISSING`, `CHAT_TEMPLATE_FAILED`, `NOT_AN_IMAGE`, `IMAGE_TOO_LARGE`, `IMAGE_DAMAGED`, `EMPTY_FILE`,
+   *   `FILE_NOT_FOUND`, `ABORTED`
+   */
+  prepare(request: PromptRequest): Promise<PreparedPrompt> {
     this.requireOpen();
-    const { pictures = [], clips = [], signal } = request;
-    const { vision, lock } = this.model;
-    if (pictures.length + clips.length === 0) return {};
-    if (vision === undefined) {
-      throw new VlmExecutorError(
-        "IMAGES_UNSUPPORTED",
-        `${this.config.architecture} is a text model and cannot look at pictures.`,
-        { got: pictures.length + clips.length },
-      );
-    }
-    const imageFeatures: Float32Array[] = [];
-    const clipFeatures: Float32Array[] = [];
-    await lock.run(async () => {
-      for (const picture of pictures) {
-        imageFeatures.push(await vision.encodePicture(picture, signal));
-      }
-      for (const clip of clips) clipFeatures.push(await vision.encodeFrames(clip, true, signal));
-    });
-    return { imageFeatures, clipFeatures };
+    return this.model.prompting.prepare(request);
+  }
+
+  /** Asks one question in a session of its own and streams the answer. */
+  ask(request: AskRequest): AnswerStream {
+    this.requireOpen();
+    return new AnswerStream(this.model, request);
   }
 
   /** The model's raw output for a prompt, to compare with other implementations. */
   async logits(request: LogitsRequest): Promise<LogitsResult> {
-    const features = await this.encode(request);
+    const call = request.signal === undefined ? {} : { signal: request.signal };
     const session = this.createSession({ traceCapacity: 0 });
     try {
-      const input = { tokenIds: Int32Array.from(request.tokenIds), ...features };
-      const call = request.signal === undefined ? {} : { signal: request.signal };
+      const input = await encodePixels(this.model, request, request.signal);
       let logits: Float32Array[];
       if (request.all === true) {
         logits = await session.appendForLogits(input, call);

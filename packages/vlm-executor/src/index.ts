@@ -1,8 +1,16 @@
 export { VlmExecutor } from "./executor.js";
 export type { LogitsRequest, LogitsResult, OpenOptions } from "./executor.js";
+export { AnswerStream } from "./ask.js";
+export type { Answer, AskRequest } from "./ask.js";
 export type { ModelOptions } from "./open-model.js";
+export type { PreparedPrompt, PromptRequest } from "./prompting.js";
+export type { ModelInput, PixelInput } from "./model.js";
+export type { ClipInput, PictureInput } from "./vision/encoder.js";
 export { Session } from "./session.js";
 export type {
+  AppendFramesOptions,
+  AppendImagesOptions,
+  AppendTextOptions,
   CallOptions,
   FinishReason,
   GeneratedToken,

@@ -7,13 +7,8 @@ import type { KvCache } from "./kv-cache.js";
 import type { PassLock } from "./pass-lock.js";
 import { nowNs } from "./trace.js";
 import type { Phase, ProjectionTrace, StepTrace } from "./trace.js";
-import type { VisionEncoder } from "./vision/encoder.js";
-
-/** Text to token ids and back. */
-export interface TextCodec {
-  encode(text: string): number[] | Int32Array;
-  decode(ids: number[]): string;
-}
+import type { Prompting } from "./prompting.js";
+import type { ClipInput, PictureInput, VisionEncoder } from "./vision/encoder.js";
 
 /** An open model: configuration and weights, without any run state. */
 export interface Model {
@@ -22,6 +17,7 @@ export interface Model {
   readonly decoder: Decoder;
   /** Absent in text models. */
   readonly vision: VisionEncoder | undefined;
+  readonly prompting: Prompting;
   readonly selection: SelectionSettings;
   readonly contextLength: number;
   readonly blockTokens: number;
@@ -36,6 +32,45 @@ export interface ModelInput {
   /** [images, each n * hidden], in the order of their placeholders */
   readonly imageFeatures?: readonly Float32Array[];
   readonly clipFeatures?: readonly Float32Array[];
+}
+
+/** Token ids with every placeholder expanded, and the pixels that belong to them. */
+export interface PixelInput {
+  readonly tokenIds: ArrayLike<number>;
+  readonly pictures?: readonly PictureInput[];
+  readonly clips?: readonly ClipInput[];
+}
+
+/**
+ * Runs the vision tower over pictures and clips.
+ *
+ * @throws VlmExecutorError `IMAGES_UNSUPPORTED`, `WRONG_SHAPE`, `ABORTED`
+ */
+export async function encodePixels(
+  model: Model,
+  { tokenIds, pictures = [], clips = [] }: PixelInput,
+  signal?: AbortSignal,
+  endClips = true,
+): Promise<ModelInput> {
+  const ids = Int32Array.from(tokenIds);
+  if (pictures.length + clips.length === 0) return { tokenIds: ids };
+  const { vision, lock, config } = model;
+  if (vision === undefined) {
+    throw new VlmExecutorError(
+      "IMAGES_UNSUPPORTED",
+      `${config.architecture} is a text model and cannot look at pictures.`,
+      { got: pictures.length + clips.length },
+    );
+  }
+  const imageFeatures: Float32Array[] = [];
+  const clipFeatures: Float32Array[] = [];
+  await lock.run(async () => {
+    for (const picture of pictures) {
+      imageFeatures.push(await vision.encodePicture(picture, signal));
+    }
+    for (const clip of clips) clipFeatures.push(await vision.encodeFrames(clip, endClips, signal));
+  });
+  return { tokenIds: ids, imageFeatures, clipFeatures };
 }
 
 /** Decoder inputs of consecutive blocks: embeddings, with features in place of placeholders. */

@@ -24,6 +24,7 @@ import {
 } from "./model-weights.js";
 import { PassLock } from "./pass-lock.js";
 import { landingCapacityBytes, PlanSlicer } from "./plan-slices.js";
+import type { Prompting } from "./prompting.js";
 import { VisionEncoder } from "./vision/encoder.js";
 import { Projector } from "./vision/projector.js";
 import { SiglipTower } from "./vision/siglip.js";
@@ -131,7 +132,7 @@ export function loadModel(
   config: ModelConfig,
   backend: ComputeBackend,
   options: ModelOptions,
-  stopTokenIds: readonly number[],
+  inputs: { readonly prompting: Prompting; readonly stopTokenIds: readonly number[] },
 ): Model {
   const limits = modelLimits(config, options);
   const selection = selectionSettings(options);
@@ -154,7 +155,8 @@ export function loadModel(
     selection,
     contextLength: limits.contextLength,
     blockTokens: limits.blockTokens,
-    stopTokenIds: new Set(stopTokenIds),
+    prompting: inputs.prompting,
+    stopTokenIds: new Set(inputs.stopTokenIds),
     lock: new PassLock(),
   };
 }

@@ -1,8 +1,9 @@
 import { RunState } from "./decoder.js";
 import { throwIfAborted, VlmExecutorError } from "./errors.js";
 import { KvCache } from "./kv-cache.js";
-import { InputBlocks, runPass } from "./model.js";
-import type { Model, ModelInput, TextCodec } from "./model.js";
+import type { ImageGrouping, PictureSource } from "./inputs/index.js";
+import { encodePixels, InputBlocks, runPass } from "./model.js";
+import type { Model, ModelInput, PixelInput } from "./model.js";
 import { Sampler } from "./sampling.js";
 import type { SamplingOptions } from "./sampling.js";
 import { StreamingText } from "./streaming-text.js";
@@ -15,6 +16,20 @@ const DEFAULT_MAX_NEW_TOKENS = 256;
 export interface CallOptions {
   /** Aborts between and within passes; the session is as before the call then. */
   readonly signal?: AbortSignal;
+}
+
+export interface AppendTextOptions extends CallOptions {
+  /** Whether the tokenizer adds what it begins a text with; default: at the start of a session only. */
+  readonly addSpecialTokens?: boolean;
+}
+
+export interface AppendImagesOptions extends CallOptions {
+  readonly grouping?: ImageGrouping;
+}
+
+export interface AppendFramesOptions extends CallOptions {
+  /** Whether the clip ends with these frames; default true. */
+  readonly end?: boolean;
 }
 
 export interface GenerateOptions extends CallOptions, SamplingOptions {
@@ -65,7 +80,6 @@ export class Session {
   /** Use `VlmExecutor.createSession`. */
   constructor(
     private readonly model: Model,
-    private readonly codec: TextCodec | undefined,
     { traceCapacity = DEFAULT_TRACE_CAPACITY, onStep }: SessionOptions = {},
   ) {
     this.cache = new KvCache(model.backend, model.config.decoder, model.contextLength);
@@ -99,19 +113,63 @@ export class Session {
     return this.log.totals;
   }
 
-  /** Takes in text as it is: no template, no special tokens but those written in it. */
-  async appendText(text: string, options: CallOptions = {}): Promise<void> {
-    if (this.codec === undefined) {
-      throw new VlmExecutorError(
-        "TOKENIZER_MISSING",
-        "This model came without a tokenizer; append token ids with appendTokens.",
-      );
-    }
-    await this.appendTokens(this.codec.encode(text), options);
+  /** Takes in text as it is: no template, and no special tokens but those written in it. */
+  async appendText(text: string, options: AppendTextOptions = {}): Promise<void> {
+    const { addSpecialTokens = this.length === 0 } = options;
+    const ids = this.model.prompting.codec.encode(text, { addSpecialTokens });
+    await this.appendTokens(ids, options);
   }
 
   async appendTokens(ids: ArrayLike<number>, options: CallOptions = {}): Promise<void> {
     await this.append({ tokenIds: Int32Array.from(ids) }, "prefill", options);
+  }
+
+  /** Takes in a prompt with its pictures and clips, as `VlmExecutor.prepare` makes them. */
+  async appendPrompt(prompt: PixelInput, { signal }: CallOptions = {}): Promise<void> {
+    await this.exclusively("appendPrompt", async () => {
+      await this.extend(await encodePixels(this.model, prompt, signal), "prefill", signal);
+    });
+  }
+
+  /** Takes in pictures with nothing around them. */
+  async appendImages(
+    images: readonly PictureSource[],
+    { signal, grouping }: AppendImagesOptions = {},
+  ): Promise<void> {
+    const { prompting, config } = this.model;
+    await this.exclusively("appendImages", async () => {
+      const pictures = await prompting.pictures(images, grouping, signal);
+      const count = pictures.reduce((sum, picture) => sum + picture.tokenCount, 0);
+      this.cache.requireRoom(this.pending.length + count);
+      const tokenIds = new Int32Array(count).fill(config.multimodal?.imageTokenId ?? 0);
+      const input = await encodePixels(this.model, { tokenIds, pictures }, signal);
+      await this.extend(input, "prefill", signal);
+    });
+  }
+
+  /** As {@link Session.appendImages}, for one picture. */
+  async appendImage(image: PictureSource, options: CallOptions = {}): Promise<void> {
+    await this.appendImages([image], options);
+  }
+
+  /**
+   * Takes in frames of a clip, each through the decoder as it comes (frame appending, PAPER.md). A clip may be
+   * appended in several calls: `end` says with which it ends, as the model was trained to see a mark there.
+   */
+  async appendFrames(
+    frames: readonly PictureSource[],
+    { signal, end = true }: AppendFramesOptions = {},
+  ): Promise<void> {
+    const { prompting, config } = this.model;
+    await this.exclusively("appendFrames", async () => {
+      const clip = await prompting.clip(frames, signal);
+      // The mark at the end is one of them.
+      const count = clip.tokenCount - (end ? 0 : 1);
+      this.cache.requireRoom(this.pending.length + count);
+      const tokenIds = new Int32Array(count).fill(config.multimodal?.videoTokenId ?? 0);
+      const input = await encodePixels(this.model, { tokenIds, clips: [clip] }, signal, end);
+      await this.extend(input, "frames", signal);
+    });
   }
 
   /**
@@ -121,9 +179,7 @@ export class Session {
    *   `READ_FAILED`, `SELECTION_FAILED`, `ABORTED`, `BUSY`, `CLOSED`
    */
   async append(input: ModelInput, phase: Phase, { signal }: CallOptions = {}): Promise<void> {
-    await this.exclusively("append", async () => {
-      if (input.tokenIds.length > 0) await this.extend(input, phase, signal);
-    });
+    await this.exclusively("append", () => this.extend(input, phase, signal));
   }
 
   /**
@@ -162,7 +218,7 @@ export class Session {
     }
     const sampler = new Sampler(options);
     const stops = new Set(options.stopTokenIds ?? this.model.stopTokenIds);
-    const text = new StreamingText((ids) => this.codec?.decode(ids) ?? "");
+    const text = new StreamingText((ids) => this.decode(ids));
     this.enter("generate");
     try {
       for (let count = 1; ; count++) {
@@ -190,6 +246,11 @@ export class Session {
   /** Frees the session. Further calls throw `CLOSED`. */
   close(): void {
     this.closed = true;
+  }
+
+  private decode(ids: number[]): string {
+    const { prompting } = this.model;
+    return prompting.hasTokenizer ? prompting.codec.decode(ids) : "";
   }
 
   private finishReason(count: number, maxNewTokens: number): FinishReason | undefined {
@@ -220,6 +281,7 @@ export class Session {
   ): Promise<void> {
     const { model, cache, state } = this;
     const tokenIds = Int32Array.from([...this.pending, ...input.tokenIds]);
+    if (tokenIds.length === 0) return;
     const blocks = new InputBlocks(model, { ...input, tokenIds }, model.blockTokens);
     cache.requireRoom(tokenIds.length);
     const before = cache.length;

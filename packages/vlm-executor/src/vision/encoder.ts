@@ -77,11 +77,31 @@ export class VisionEncoder {
     return packed;
   }
 
+  /**
+   * What the tower and the projector give, tile after tile, for comparison with other implementations.
+   *
+   * @param pixels [tiles, channels, imageSize, imageSize]
+   */
+  async inspect(
+    pixels: Float32Array,
+  ): Promise<{ selected: Float32Array; projected: Float32Array }> {
+    const { channels, imageSize } = this.config.vision;
+    const tiles = pixels.length / (channels * imageSize ** 2);
+    const selected = new Float32Array(tiles * this.features.capacityRows * this.features.columns);
+    const perTile = selected.length / tiles;
+    const projected = await this.encodeTiles(pixels, tiles, undefined, async (tile) => {
+      const part = selected.subarray(tile * perTile, (tile + 1) * perTile);
+      await this.backend.read(this.features, 0, part);
+    });
+    return { selected, projected };
+  }
+
   /** Projected features [tiles, patches, hidden]. */
   private async encodeTiles(
     pixels: Float32Array,
     tiles: number,
     signal: AbortSignal | undefined,
+    onFeatures?: (tile: number) => Promise<void>,
   ): Promise<Float32Array> {
     const perTile = this.projected.capacityRows * this.projected.columns;
     const all = new Float32Array(tiles * perTile);
@@ -89,6 +109,7 @@ export class VisionEncoder {
       throwIfAborted(signal);
       const { featureLayers } = this.config;
       await this.tower.encode(this.tile(pixels, tile), featureLayers, this.features, signal);
+      await onFeatures?.(tile);
       await this.projector.project(this.features, this.projected);
       await this.backend.read(
         this.projected,
