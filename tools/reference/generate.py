@@ -260,6 +260,24 @@ def generate_pictures(spec, names: list[str], out: Path) -> None:
     save_file(tensors, out / "goldens" / "pictures.safetensors")
 
 
+def generate_token_counts(out: Path) -> None:
+    """Tokens of pictures of many sizes under real and tiny configurations."""
+    rng = np.random.default_rng(7)
+    sizes = [(int(h), int(w)) for h, w in np.exp(rng.uniform(0, np.log(6000), (150, 2))).astype(int)]
+    sizes += [(1, 1), (384, 384), (1, 6000), (6000, 1), (1080, 1920), (3024, 4032), (2304, 2304), (385, 768)]
+    configurations = [(384, 14, 6, 9), (384, 14, 6, 4), (40, 8, 3, 4), (48, 16, 2, 9), (64, 16, 4, 2), (384, 16, 3, 9)]
+    rows = []
+    for side, patch, most, limit in configurations:
+        options = {**tiny_models.LLAVA_A, "image_size": side, "patch_size": patch, "most_tiles": most,
+                   "aspect_ratio": f"anyres_max_{limit}"}  # fmt: skip
+        processor = tiny_models.llava_processor(tiny_models.tiny_tokenizer.llava_tokenizer(), options)
+        counts = [processor._get_number_of_features(h, w, side, side) for h, w in sizes]
+        rows.append({"imageSize": side, "patchSize": patch, "mostTiles": most, "maxTiles": limit, "counts": counts})
+    (out / "goldens" / "token-counts.json").write_text(
+        json.dumps({"versions": versions(), "sizesHeightWidth": sizes, "configurations": rows}) + "\n"
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=DEFAULT_OUT)
@@ -273,6 +291,7 @@ def main() -> None:
         if not arguments.only or spec.name in arguments.only:
             generate_model(spec, out)
     generate_pictures(tiny_models.SPECS[0], names, out)
+    generate_token_counts(out)
     legacy_layouts.write_all(out)
 
 

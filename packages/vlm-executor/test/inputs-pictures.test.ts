@@ -1,6 +1,6 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { describe, expect, it } from "vitest";
+import { afterAll, describe, expect, it } from "vitest";
 import { llavaOnevision } from "../src/families/llava-onevision.js";
 import {
   decodeImage,
@@ -21,6 +21,11 @@ async function setUp(name: string): Promise<{ config: ProcessorConfig; model: Mu
   return { config: config!, model: llavaOnevision.parseConfig(json).multimodal! };
 }
 
+/** In units of 1/255. The issue asks for 1; the values are 8-bit, so anything below one half is exact. */
+const TOLERANCE = 1.001;
+let largestSeen = 0;
+afterAll(() => console.log(`Largest distance from the reference's pixels: ${largestSeen} / 255`));
+
 /** Largest distance from the reference's 8-bit values, in units of 1/255, of normalised pixels. */
 function pixelDistance(pixels: Float32Array, golden: GoldenTensor, options: PixelOptions): number {
   expect(pixels.length).toBe(golden.values.length);
@@ -29,9 +34,10 @@ function pixelDistance(pixels: Float32Array, golden: GoldenTensor, options: Pixe
   let largest = 0;
   pixels.forEach((value, i) => {
     const channel = Math.floor(i / perChannel) % 3;
-    const unit = (value * std[channel]! + mean[channel]!) * 255;
-    largest = Math.max(largest, Math.abs(unit - golden.values[i]!));
+    const unit = (value * std[channel] + mean[channel]) * 255;
+    largest = Math.max(largest, Math.abs(unit - golden.values[i]));
   });
+  largestSeen = Math.max(largestSeen, largest);
   return largest;
 }
 
@@ -46,20 +52,18 @@ describe("pictures against the reference's processor", () => {
     if (decoded === undefined) return;
     let largest = 0;
     picture.rgb.forEach((value, i) => {
-      largest = Math.max(largest, Math.abs(value - decoded.values[i]!));
+      largest = Math.max(largest, Math.abs(value - decoded.values[i]));
     });
-    console.log(file, "decoded", largest);
     expect(largest).toBeLessThanOrEqual(1);
   });
 
   it.each(golden.pictures)("tiles $file within 1/255", async ({ file, tiles, sizeHeightWidth }) => {
     const { config, model } = await setUp(golden.processorOf);
     const [image] = await prepareImages([picturePath(file)], config, model);
-    expect(image!.tiles).toBe(tiles);
-    expect(image!.imageSize).toEqual(sizeHeightWidth);
-    const distance = pixelDistance(image!.pixelValues, tensors.get(file)!, config.image);
-    console.log(file, distance);
-    expect(distance).toBeLessThanOrEqual(1.001);
+    expect(image.tiles).toBe(tiles);
+    expect(image.imageSize).toEqual(sizeHeightWidth);
+    const distance = pixelDistance(image.pixelValues, tensors.get(file)!, config.image);
+    expect(distance).toBeLessThanOrEqual(TOLERANCE);
   });
 });
 
@@ -75,7 +79,7 @@ describe.each(VISION_MODELS)("prompts of %s", (name) => {
     expect(images.map(({ tiles }) => tiles)).toEqual(one.tileCounts);
     const pixels = Float32Array.from(images.flatMap(({ pixelValues }) => [...pixelValues]));
     expect(pixelDistance(pixels, tensors.get(`${one.name}.tiles`)!, config.image)).toBeLessThan(
-      1.001,
+      TOLERANCE,
     );
   });
 
@@ -83,11 +87,11 @@ describe.each(VISION_MODELS)("prompts of %s", (name) => {
     "frames of $name",
     async (one) => {
       const { config, model } = await setUp(name);
-      const video = await prepareVideo(one.videos[0]!.map(picturePath), config, model);
-      expect(video.frames).toBe(one.videos[0]!.length);
+      const video = await prepareVideo(one.videos[0].map(picturePath), config, model);
+      expect(video.frames).toBe(one.videos[0].length);
       expect(
         pixelDistance(video.pixelValues, tensors.get(`${one.name}.frames`)!, config.video),
-      ).toBeLessThan(1.001);
+      ).toBeLessThan(TOLERANCE);
     },
   );
 });
