@@ -1,3 +1,4 @@
+import type { BackendInfo } from "@neuron-chunking/flash-reader";
 import { openFlashImage } from "@neuron-chunking/weight-store";
 import type { FlashImage } from "@neuron-chunking/weight-store";
 import { CpuBackend } from "./backend/cpu-backend.js";
@@ -113,6 +114,11 @@ export class VlmExecutor {
     return this.memory;
   }
 
+  /** How weights are read, and whether past the page cache. */
+  get reading(): BackendInfo {
+    return this.image.reader.backend;
+  }
+
   /** A new, empty conversation. */
   createSession(options: SessionOptions = {}): Session {
     this.requireOpen();
@@ -129,6 +135,18 @@ export class VlmExecutor {
   prepare(request: PromptRequest): Promise<PreparedPrompt> {
     this.requireOpen();
     return this.model.prompting.prepare(request);
+  }
+
+  /** Pixels for a prompt in token ids whose placeholders are expanded already. @throws as `prepare` */
+  async preparePixels(
+    request: Pick<PromptRequest, "images" | "videos" | "grouping" | "signal">,
+  ): Promise<Pick<PreparedPrompt, "pictures" | "clips">> {
+    this.requireOpen();
+    const { prompting } = this.model;
+    return {
+      pictures: await prompting.pictures(request.images ?? [], request.grouping, request.signal),
+      clips: await prompting.clips(request.videos ?? [], request.signal),
+    };
   }
 
   /** Asks one question in a session of its own and streams the answer. */

@@ -91,8 +91,7 @@ export class Prompting {
   async prepare(request: PromptRequest): Promise<PreparedPrompt> {
     const { images = [], videos = [], chat = this.hasChatTemplate } = request;
     const pictures = await this.pictures(images, request.grouping, request.signal);
-    const clips: PreparedVideo[] = [];
-    for (const frames of videos) clips.push(await this.clip(frames, request.signal));
+    const clips = await this.clips(videos, request.signal);
     const written = chat ? this.render(request) : request.prompt;
     const text = this.expand(written, pictures, clips);
     // A template writes the special tokens itself.
@@ -109,6 +108,15 @@ export class Prompting {
     const { multimodal, processor } = this.requireVision();
     const options = signal === undefined ? { grouping } : { grouping, signal };
     return prepareImages(sources, processor, multimodal, options);
+  }
+
+  async clips(
+    videos: readonly (readonly PictureSource[])[],
+    signal?: AbortSignal,
+  ): Promise<PreparedVideo[]> {
+    const clips: PreparedVideo[] = [];
+    for (const frames of videos) clips.push(await this.clip(frames, signal));
+    return clips;
   }
 
   async clip(frames: readonly PictureSource[], signal?: AbortSignal): Promise<PreparedVideo> {
