@@ -5,6 +5,8 @@ import { dirname, join } from "node:path";
 import { readLlama2cModel, toRotateHalf } from "./llama2c-model.mjs";
 import { readLlama2cTokenizer, tokenizerJson } from "./llama2c-tokenizer.mjs";
 
+export { encodeAsLlama2c } from "./llama2c-tokenizer.mjs";
+
 /** The model file within the package's data; the tokenizer file follows it. */
 const MODEL_BYTES = 60_816_028;
 const DATA_SHA256 = "597a6652b5e5c83334e54f8a65c7da4b1ddc547dc7eca3029218af86ac5a6df2";
