@@ -35,7 +35,10 @@ export interface PromptRequest {
   readonly chat?: boolean;
   /** System message; with `chat` only. */
   readonly system?: string;
-  /** How several pictures are shown; see {@link ImageGrouping}. Default `conversation`. */
+  /**
+   * How several pictures are shown; see {@link ImageGrouping}. Default as in the reference: `conversation` with
+   * `chat`, `independent` for a prompt as it is.
+   */
   readonly grouping?: ImageGrouping;
   readonly signal?: AbortSignal;
 }
@@ -90,7 +93,8 @@ export class Prompting {
    */
   async prepare(request: PromptRequest): Promise<PreparedPrompt> {
     const { images = [], videos = [], chat = this.hasChatTemplate } = request;
-    const pictures = await this.pictures(images, request.grouping, request.signal);
+    const { grouping = chat ? "conversation" : "independent" } = request;
+    const pictures = await this.pictures(images, grouping, request.signal);
     const clips = await this.clips(videos, request.signal);
     const written = chat ? this.render(request) : request.prompt;
     const text = this.expand(written, pictures, clips);

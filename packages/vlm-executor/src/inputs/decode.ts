@@ -9,7 +9,9 @@ import type { Picture } from "./resample.js";
 export const MAX_PICTURE_PIXELS = 64 * 1024 * 1024;
 /** Most bytes of an encoded file: an uncompressed TIFF of that many 16-bit pixels. */
 const MAX_FILE_BYTES = 6 * MAX_PICTURE_PIXELS;
+/** As sharp names what we read. It calls AVIF "heif"; HEIC, of the same family, its binaries do not read. */
 const FORMATS = ["jpeg", "png", "webp", "gif", "tiff", "heif"];
+const FORMAT_NAMES = "JPEG, PNG, WebP, GIF, TIFF, AVIF";
 
 export interface DecodeOptions {
   /** Refuse pictures of more pixels (width times height). Default {@link MAX_PICTURE_PIXELS}. */
@@ -113,15 +115,18 @@ async function readMetadata(bytes: Uint8Array, where: Where): Promise<Metadata> 
     .catch((cause: unknown) => {
       throw notAnImage(where, cause);
     });
-  if (!FORMATS.includes(metadata.format)) throw notAnImage(where, undefined, metadata.format);
+  const heic = metadata.compression === "hevc";
+  if (heic || !FORMATS.includes(metadata.format)) {
+    throw notAnImage(where, undefined, heic ? "heic" : metadata.format);
+  }
   return metadata;
 }
 
 function notAnImage(where: Where, cause: unknown, got?: string): VlmExecutorError {
   return new VlmExecutorError(
     "NOT_AN_IMAGE",
-    `${name(where)} is not a picture in a format that can be read (${FORMATS.join(", ")}).`,
-    { ...where, expected: FORMATS, ...(got === undefined ? {} : { got }), cause },
+    `${name(where)} is not a picture in a format that can be read (${FORMAT_NAMES}).`,
+    { ...where, expected: FORMAT_NAMES, ...(got === undefined ? {} : { got }), cause },
   );
 }
 
