@@ -1,0 +1,42 @@
+import ora from "ora";
+
+/** Reports how far a task is: `fraction` in 0..1 where it is known, and what is being done. */
+export type ReportProgress = (fraction: number | undefined, detail?: string) => void;
+
+/** Without a terminal a line is printed at most this often, so that logs stay readable. */
+const LINE_INTERVAL_MS = 2000;
+
+const percent = (fraction: number | undefined): string =>
+  fraction === undefined ? "" : ` ${Math.floor(Math.min(1, fraction) * 100)} %`;
+
+/**
+ * Runs a task that may take more than a second with its progress on standard error: a spinner on a
+ * terminal, now and then a line elsewhere. Errors pass through.
+ */
+export async function withProgress<T>(
+  title: string,
+  task: (report: ReportProgress) => Promise<T>,
+): Promise<T> {
+  const onTerminal = process.stderr.isTTY;
+  const spinner = onTerminal
+    ? ora({ text: title, stream: process.stderr, discardStdin: false })
+    : undefined;
+  spinner?.start();
+  let lastLineAt = Date.now();
+  const report: ReportProgress = (fraction, detail) => {
+    const text = `${title}${percent(fraction)}${detail ? ` (${detail})` : ""}`;
+    if (spinner) spinner.text = text;
+    else if (Date.now() - lastLineAt >= LINE_INTERVAL_MS) {
+      lastLineAt = Date.now();
+      process.stderr.write(`${text}\n`);
+    }
+  };
+  try {
+    const result = await task(report);
+    spinner?.succeed(title);
+    return result;
+  } catch (error) {
+    spinner?.fail(title);
+    throw error;
+  }
+}

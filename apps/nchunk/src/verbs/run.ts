@@ -1,0 +1,101 @@
+import type { Answer } from "@neuron-chunking/vlm-executor";
+import type { Command } from "commander";
+import { parsePositiveInteger, parseSeed, parseTemperature, parseTopP } from "../options";
+import { formatBytes, formatNs } from "../terminal/format";
+import { addReads, meanChunkRows, noReads } from "../totals";
+import { addModelOptions, openModel, type ModelOptions } from "./model-options";
+import { runVerb } from "./run-verb";
+
+interface RunOptions extends ModelOptions {
+  prompt: string;
+  image?: string[];
+  frames?: string[];
+  system?: string;
+  chat: boolean;
+  maxNewTokens: number;
+  temperature: number;
+  topP: number;
+  seed?: number;
+  json?: boolean;
+}
+
+function describe(answer: Answer): string {
+  const sum = noReads();
+  addReads(sum, answer.totals);
+  return (
+    `${answer.policy} (${answer.accuracy}${answer.accuracy === "lossy" ? `, ${answer.sparsity * 100} % of rows left out` : ""}): ` +
+    `prompt ${answer.promptTokens} tokens in ${formatNs(answer.prefillNs)}, ` +
+    `${answer.tokenIds.length} tokens at ${answer.tokensPerSecond.toFixed(1)} per second; ` +
+    `read ${formatBytes(sum.bytesRead)} in ${sum.chunks} chunks of ${meanChunkRows(sum).toFixed(1)} rows, ` +
+    `I/O ${formatNs(sum.ioNs)}, compute ${formatNs(sum.computeNs)}, waiting for reads ${formatNs(sum.stallNs)}`
+  );
+}
+
+function machineReadable(answer: Answer): Record<string, unknown> {
+  const sum = noReads();
+  addReads(sum, answer.totals);
+  return {
+    answer: answer.text,
+    tokenIds: answer.tokenIds,
+    finishReason: answer.finishReason,
+    promptTokens: answer.promptTokens,
+    policy: answer.policy,
+    sparsity: answer.sparsity,
+    accuracy: answer.accuracy,
+    prefillNs: answer.prefillNs,
+    decodeNs: answer.decodeNs,
+    tokensPerSecond: answer.tokensPerSecond,
+    meanChunkRows: meanChunkRows(sum),
+    ...sum,
+    totals: answer.totals,
+  };
+}
+
+export function registerRun(program: Command): void {
+  const command = program
+    .command("run")
+    .description(
+      "Ask a model one question, about pictures or a clip if you give some, and stream the answer.",
+    )
+    .requiredOption("--prompt <text>", "the question")
+    .option("--image <files...>", "pictures the question is about")
+    .option("--frames <files...>", "a clip as picture files in order");
+  addModelOptions(command, "chunk")
+    .option("--system <text>", "system message")
+    .option("--no-chat", "take the prompt as it is, without the chat template")
+    .option("--max-new-tokens <count>", "stop after so many tokens", parsePositiveInteger, 256)
+    .option("--temperature <value>", "0: greedy; above: sampled", parseTemperature, 0)
+    .option(
+      "--top-p <fraction>",
+      "sample from the most likely tokens of this total probability",
+      parseTopP,
+      1,
+    )
+    .option("--seed <number>", "seed of the sampling", parseSeed)
+    .option("--json", "print the answer and its figures as JSON")
+    .action((options: RunOptions) =>
+      runVerb(options, async (output, signal) => {
+        const executor = await openModel(options, signal);
+        try {
+          const stream = executor.ask({
+            prompt: options.prompt,
+            ...(options.image ? { images: options.image } : {}),
+            ...(options.frames ? { videos: [options.frames] } : {}),
+            ...(options.system === undefined ? {} : { system: options.system }),
+            ...(options.chat ? {} : { chat: false }),
+            maxNewTokens: options.maxNewTokens,
+            temperature: options.temperature,
+            topP: options.topP,
+            ...(options.seed === undefined ? {} : { seed: options.seed }),
+            signal,
+          });
+          for await (const { text } of stream) output.write(text);
+          const answer = await stream.answer();
+          output.result(machineReadable(answer));
+          output.line(`\n\n${describe(answer)}`);
+        } finally {
+          await executor.close();
+        }
+      }),
+    );
+}
