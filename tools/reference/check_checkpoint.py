@@ -40,11 +40,18 @@ def parse() -> argparse.Namespace:
     return arguments
 
 
-def frames_of(files: str):
+def pixels_of(path: str):
+    """The file upright and in RGB, without the note of a transparent colour that a palette leaves behind."""
     import numpy
     from transformers.image_utils import load_image
 
-    return numpy.stack([numpy.asarray(load_image(name)) for name in files.split(",")])
+    return numpy.asarray(load_image(path))
+
+
+def frames_of(files: str):
+    import numpy
+
+    return numpy.stack([pixels_of(name) for name in files.split(",")])
 
 
 def model_inputs(arguments) -> dict:
@@ -53,9 +60,9 @@ def model_inputs(arguments) -> dict:
     if not arguments.image and not arguments.video:
         ids = AutoTokenizer.from_pretrained(arguments.checkpoint)(arguments.prompt, return_tensors="pt")["input_ids"]
         return {"input_ids": ids}
-    from transformers.image_utils import load_image
+    from PIL import Image
 
-    pictures = [load_image(path) for path in arguments.image] or None
+    pictures = [Image.fromarray(pixels_of(path)) for path in arguments.image] or None
     if pictures and arguments.grouping == "conversation":
         pictures = [pictures]
     videos = [frames_of(files) for files in arguments.video] or None
