@@ -1,0 +1,58 @@
+import { describe, expect, it } from "vitest";
+import { nchunkJson } from "./support/cli";
+
+interface DemoReport {
+  directIo: boolean;
+  runs: {
+    policy: string;
+    exact: boolean;
+    questions: number;
+    correct: number;
+    bytesRead: number;
+    chunks: number;
+    meanChunkRows: number;
+    ioNs: number;
+    tokensPerSecond: number;
+  }[];
+  atScale: {
+    rows: number;
+    rowBytes: number;
+    policies: Record<
+      "dense" | "topk" | "chunk",
+      { ns: number; bytesRead: number; importance: number }
+    >;
+  };
+}
+
+describe("demo", () => {
+  it("asks six questions under each policy and reads a real layer at equal importance", async () => {
+    const report = (await nchunkJson(["demo"])) as unknown as DemoReport;
+    expect(report.runs.map(({ policy }) => policy)).toEqual(["dense", "topk", "chunk"]);
+    for (const run of report.runs) {
+      expect(run.questions).toBe(6);
+      expect(run.exact).toBe(run.policy === "dense");
+      for (const field of [
+        "bytesRead",
+        "chunks",
+        "meanChunkRows",
+        "ioNs",
+        "tokensPerSecond",
+      ] as const) {
+        expect(run[field]).toBeGreaterThan(0);
+      }
+    }
+    const [dense, topk, chunk] = report.runs;
+    expect(dense.correct).toBeGreaterThanOrEqual(4);
+    expect(topk.bytesRead).toBeLessThan(dense.bytesRead * 1.5);
+    expect(chunk.meanChunkRows).toBeGreaterThan(topk.meanChunkRows);
+
+    const { rows, rowBytes, policies } = report.atScale;
+    expect([rows, rowBytes]).toEqual([18944, 7168]);
+    expect(policies.dense.importance).toBeCloseTo(1);
+    expect(policies.dense.bytesRead).toBeGreaterThanOrEqual(rows * rowBytes);
+    // Equal importance to within a row's worth.
+    expect(policies.topk.importance).toBeGreaterThanOrEqual(policies.chunk.importance);
+    expect(policies.topk.importance - policies.chunk.importance).toBeLessThan(1e-3);
+    for (const { ns } of Object.values(policies)) expect(ns).toBeGreaterThan(0);
+  });
+});
