@@ -6,7 +6,8 @@ import { asFileError, WeightStoreError } from "./errors.js";
 import { hashFile, requireSpace, syncDirectory, writeDurably } from "./files.js";
 import { planImage, type ImagePlan } from "./image-plan.js";
 import { ImageWriter } from "./image-writer.js";
-import { Journal, lock } from "./journal.js";
+import { Journal } from "./journal.js";
+import { lock } from "./lock.js";
 import {
   FLASH_FILE,
   MANIFEST_FILE,
@@ -75,7 +76,7 @@ async function requireReplaceable(outputDir: string, overwrite: boolean): Promis
     throw error;
   });
   if (names.length === 0) return;
-  if (overwrite && names.includes(MANIFEST_FILE) && names.includes(FLASH_FILE)) return;
+  if (overwrite && (names.includes(MANIFEST_FILE) || names.includes(FLASH_FILE))) return;
   throw new WeightStoreError(
     "OUTPUT_EXISTS",
     overwrite
@@ -132,8 +133,8 @@ async function publish(partialDir: string, outputDir: string): Promise<void> {
   const parent = dirname(outputDir);
   const oldDir = join(parent, `${basename(outputDir)}.old`);
   await rm(oldDir, { recursive: true, force: true });
-  const replaced = await stat(join(outputDir, MANIFEST_FILE)).then(
-    () => true,
+  const replaced = await readdir(outputDir).then(
+    (names) => names.length > 0,
     () => false,
   );
   if (replaced) await rename(outputDir, oldDir);

@@ -8,8 +8,9 @@ import { FLASH_FILE, RESIDENT_FILE, type HashedFile } from "./manifest.js";
 import type { FileLayout } from "./safetensors-layout.js";
 import { Workspace, writeBundle } from "./write-bundle.js";
 
-/** So much may have to be written again after a crash; smaller would make a sync per item the cost of small models. */
+/** At most so much is written again after a crash, and never more than an eighth of the image. */
 const COMMIT_BYTES = 64 * 1024 * 1024;
+const COMMITS_PER_IMAGE = 8;
 
 /** Where an image's bytes come from and who is told about them. */
 export interface WriterHooks {
@@ -22,6 +23,7 @@ export interface WriterHooks {
 /** Writes the two safetensors files of an image, item by item, skipping those the journal has. */
 export class ImageWriter {
   private readonly workspace: Workspace;
+  private readonly commitBytes: number;
   private uncommittedBytes = 0;
 
   constructor(
@@ -30,6 +32,8 @@ export class ImageWriter {
     private readonly hooks: WriterHooks,
   ) {
     this.workspace = new Workspace((bytes) => hooks.onBytes(bytes));
+    const imageBytes = plan.flash.fileBytes + plan.resident.fileBytes;
+    this.commitBytes = Math.min(COMMIT_BYTES, imageBytes / COMMITS_PER_IMAGE);
   }
 
   /** @returns The SHA-256 of every bundle and of every resident tensor, in plan order. */
@@ -112,7 +116,7 @@ export class ImageWriter {
     const sha256 = await write();
     this.journal.note(item, sha256);
     this.uncommittedBytes += tensor.lengthBytes;
-    if (this.uncommittedBytes >= COMMIT_BYTES) await this.commit(file);
+    if (this.uncommittedBytes >= this.commitBytes) await this.commit(file);
     return sha256;
   }
 

@@ -1,6 +1,5 @@
 import { mkdir, open, readFile, rm, type FileHandle } from "node:fs/promises";
 import { join } from "node:path";
-import { WeightStoreError } from "./errors.js";
 import { isObject } from "./json-fields.js";
 import { syncDirectory, writeFully } from "./files.js";
 
@@ -100,85 +99,12 @@ async function readJournal(
   return { completed, endBytes: Buffer.byteLength(lines.join("\n")) };
 }
 
-function parseLine(line: string): Record<string, unknown> | undefined {
+/** One line of JSON as an object, or undefined. */
+export function parseLine(line: string): Record<string, unknown> | undefined {
   try {
     const value: unknown = JSON.parse(line);
     return isObject(value) ? value : undefined;
   } catch {
     return undefined;
   }
-}
-
-/** Which process holds a lock; the start time tells a process from a later one with the same number. */
-interface LockOwner {
-  pid: number;
-  startedAt: string;
-}
-
-/** Locks taken by this process: its own number in a lock file is stale unless it stands here. */
-const heldHere = new Set<string>();
-
-/**
- * Takes `path` as a lock against other conversions into the same place; a lock whose process is gone is taken over.
- * @returns A function that releases it.
- * @throws WeightStoreError BUSY while another conversion holds it.
- */
-export async function lock(path: string): Promise<() => Promise<void>> {
-  const owner: LockOwner = { pid: process.pid, startedAt: await startTime(process.pid) };
-  for (let attempt = 0; attempt < 3; attempt++) {
-    try {
-      if (heldHere.has(path)) throw busy(path, process.pid);
-      const file = await open(path, "wx");
-      heldHere.add(path);
-      try {
-        await writeFully(file, new TextEncoder().encode(JSON.stringify(owner)), 0);
-      } finally {
-        await file.close();
-      }
-      return async () => {
-        heldHere.delete(path);
-        await rm(path, { force: true });
-      };
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
-      const holder = await readOwner(path);
-      if (holder !== undefined && (await isAlive(holder))) throw busy(path, holder.pid);
-      await rm(path, { force: true });
-    }
-  }
-  throw busy(path, undefined);
-}
-
-function busy(path: string, pid: number | undefined): WeightStoreError {
-  return new WeightStoreError(
-    "BUSY",
-    `Another conversion${pid === undefined ? "" : ` (process ${pid})`} writes this flash image. ` +
-      `Wait for it; if there is none, remove ${path}.`,
-    { path, got: pid },
-  );
-}
-
-async function readOwner(path: string): Promise<LockOwner | undefined> {
-  const text = await readFile(path, "utf8").catch(() => "");
-  const owner = parseLine(text);
-  const { pid, startedAt } = owner ?? {};
-  if (typeof pid !== "number" || typeof startedAt !== "string") return undefined;
-  return { pid, startedAt };
-}
-
-async function isAlive(owner: LockOwner): Promise<boolean> {
-  if (owner.pid === process.pid) return false;
-  try {
-    process.kill(owner.pid, 0);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "ESRCH") return false;
-  }
-  return (await startTime(owner.pid)) === owner.startedAt;
-}
-
-/** Start time of a process in clock ticks since boot, or "" where /proc does not tell. */
-async function startTime(pid: number): Promise<string> {
-  const stat = await readFile(`/proc/${pid}/stat`, "utf8").catch(() => "");
-  // The second field is the command in parentheses and may hold spaces; the start time is the 22nd.
-  return stat.slice(stat.lastIndexOf(")") + 2).split(" ")[19] ?? "";
 }
