@@ -44,6 +44,8 @@ export function registerLogits(program: Command): void {
         const executor = await openModel(options, signal);
         try {
           const pixels = {
+            // As the reference processor shows several pictures of a prompt that is taken as it is.
+            grouping: "independent" as const,
             ...(options.image ? { images: options.image } : {}),
             ...(options.frames ? { videos: [options.frames] } : {}),
             signal,
