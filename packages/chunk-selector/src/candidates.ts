@@ -3,18 +3,19 @@ const INSERTION_SORT_LIMIT = 32;
 /** Buckets span at most this many octaves of score below the best; all that lies lower shares the last. */
 const BUCKETED_OCTAVES = 16;
 const BITS_PER_OCTAVE = 23;
+/** Buckets of about 2^5 windows: few enough buckets to stay in the L1 cache, found best by bench/select.mjs. */
+const BUCKET_LENGTH_BITS = 5;
 const MIN_BUCKET_BITS = 6;
-const MAX_BUCKET_BITS = 15;
-const RADIX_BITS = 11;
-const RADIX_DIGITS = 1 << RADIX_BITS;
-const RADIX_PASSES = 3;
+const MAX_BUCKET_BITS = 12;
+const RADIX_BITS = 8;
+const DIGIT_MASK = (1 << RADIX_BITS) - 1;
 
 /**
- * Scored windows, handed out by descending score, first added first on a tie.
+ * Scored windows, to be taken by descending score, first added first on a tie.
  *
- * Sorted lazily: one counting pass spreads them over buckets by the bits of the score (for non-negative
- * single-precision numbers the order of the bits is the order of the numbers), and a bucket is sorted only
- * when it is reached. A greedy that stops early never sorts the rest.
+ * One counting pass spreads them over buckets by the bits of the score (for non-negative single-precision
+ * numbers the order of the bits is the order of the numbers). A bucket is sorted only when its turn comes and
+ * only as far as its windows still matter: the greedy stops early, and most late windows overlap taken ones.
  */
 export class Candidates {
   /** Number of windows added. */
@@ -22,19 +23,19 @@ export class Candidates {
   /** First row and number of rows, by ordinal in order of addition. */
   starts = new Uint32Array(0);
   sizes = new Uint32Array(0);
-  /** Ordinals by descending score; entries of bucket `b` are valid after `sortBucket(b)`. */
+  /** Ordinals by bucket, and the bits of their scores; in order inside a bucket once it is sorted. */
   order = new Uint32Array(0);
+  orderBits = new Int32Array(0);
   /** Bucket `b` holds `order[bucketEnds[b - 1] .. bucketEnds[b] - 1]`, from 0 for the first. */
   readonly bucketEnds = new Uint32Array((1 << MAX_BUCKET_BITS) + 1);
   bucketCount = 0;
   /** Scores by ordinal, and the same memory as bits. */
   scores = new Float32Array(0);
-  #scoreBits = new Uint32Array(0);
-  /** Bits of the scores in `order`, and scratch for the radix sort. */
-  #orderBits = new Uint32Array(0);
+  #scoreBits = new Int32Array(0);
+  /** Scratch for the radix sort. */
   #scratchOrder = new Uint32Array(0);
-  #scratchBits = new Uint32Array(0);
-  readonly #digitEnds = new Uint32Array(RADIX_DIGITS);
+  #scratchBits = new Int32Array(0);
+  readonly #digitEnds = new Uint32Array(1 << RADIX_BITS);
 
   /** Makes room for `capacity` windows and forgets those added before. */
   reset(capacity: number): void {
@@ -47,10 +48,10 @@ export class Candidates {
     this.sizes = new Uint32Array(room);
     this.order = new Uint32Array(room);
     this.scores = new Float32Array(room);
-    this.#scoreBits = new Uint32Array(this.scores.buffer);
-    this.#orderBits = new Uint32Array(room);
+    this.#scoreBits = new Int32Array(this.scores.buffer);
+    this.orderBits = new Int32Array(room);
     this.#scratchOrder = new Uint32Array(room);
-    this.#scratchBits = new Uint32Array(room);
+    this.#scratchBits = new Int32Array(room);
   }
 
   /** Spreads the windows over buckets of descending score, in order of addition inside each. */
@@ -58,7 +59,7 @@ export class Candidates {
     const { count, bucketEnds } = this;
     const bits = this.#scoreBits;
     let highest = 0;
-    let lowest = 0xffff_ffff;
+    let lowest = 0x7fff_ffff;
     for (let ordinal = 0; ordinal < count; ordinal++) {
       const key = bits[ordinal];
       if (key > highest) highest = key;
@@ -67,7 +68,7 @@ export class Candidates {
     const range = Math.min(highest - lowest, BUCKETED_OCTAVES << BITS_PER_OCTAVE);
     const bucketBits = Math.min(
       MAX_BUCKET_BITS,
-      Math.max(MIN_BUCKET_BITS, 31 - Math.clz32(count | 1)),
+      Math.max(MIN_BUCKET_BITS, 31 - Math.clz32(count) - BUCKET_LENGTH_BITS),
     );
     const shift = Math.max(0, 32 - Math.clz32(range) - bucketBits);
     const last = range >>> shift;
@@ -80,7 +81,7 @@ export class Candidates {
     for (let bucket = 1; bucket <= last; bucket++) bucketEnds[bucket] += bucketEnds[bucket - 1];
     // Entry b now counts what lies before bucket b; filling the bucket moves it to the bucket's end.
     const { order } = this;
-    const orderBits = this.#orderBits;
+    const orderBits = this.orderBits;
     for (let ordinal = 0; ordinal < count; ordinal++) {
       const key = bits[ordinal];
       const bucket = (highest - key) >>> shift;
@@ -90,16 +91,14 @@ export class Candidates {
     }
   }
 
-  /** Sorts one bucket, stably. */
-  sortBucket(bucket: number): void {
-    const from = bucket === 0 ? 0 : this.bucketEnds[bucket - 1];
-    const to = this.bucketEnds[bucket];
+  /** Sorts entries `from .. to - 1` of one bucket, stably. */
+  sort(from: number, to: number): void {
     if (to - from <= INSERTION_SORT_LIMIT) this.#insertionSort(from, to);
     else if (!this.#isSorted(from, to)) this.#radixSort(from, to);
   }
 
   #isSorted(from: number, to: number): boolean {
-    const orderBits = this.#orderBits;
+    const orderBits = this.orderBits;
     for (let slot = from + 1; slot < to; slot++) {
       if (orderBits[slot] > orderBits[slot - 1]) return false;
     }
@@ -108,7 +107,7 @@ export class Candidates {
 
   #insertionSort(from: number, to: number): void {
     const { order } = this;
-    const orderBits = this.#orderBits;
+    const orderBits = this.orderBits;
     for (let next = from + 1; next < to; next++) {
       const key = orderBits[next];
       const ordinal = order[next];
@@ -123,34 +122,38 @@ export class Candidates {
     }
   }
 
-  /** Least significant digit first, on inverted bits, so that descending scores come out stably. */
+  /**
+   * Least significant digit first, over the bits in which the segment's scores differ: few inside a bucket.
+   * Digits count down, so that descending scores come out stably.
+   */
   #radixSort(from: number, to: number): void {
     let order = this.order;
-    let orderBits = this.#orderBits;
+    let orderBits = this.orderBits;
     let nextOrder = this.#scratchOrder;
     let nextBits = this.#scratchBits;
     const ends = this.#digitEnds;
-    for (let pass = 0; pass < RADIX_PASSES; pass++) {
-      const shift = pass * RADIX_BITS;
+    let differing = 0;
+    for (let slot = from + 1; slot < to; slot++) differing |= orderBits[slot] ^ orderBits[from];
+    const differingBits = 32 - Math.clz32(differing);
+    for (let shift = 0; shift < differingBits; shift += RADIX_BITS) {
       ends.fill(0);
-      for (let slot = from; slot < to; slot++) {
-        ends[(~orderBits[slot] >>> shift) & (RADIX_DIGITS - 1)]++;
-      }
+      for (let slot = from; slot < to; slot++) ends[(orderBits[slot] >>> shift) & DIGIT_MASK]++;
       let end = from;
-      for (let digit = 0; digit < RADIX_DIGITS; digit++) {
+      for (let digit = DIGIT_MASK; digit >= 0; digit--) {
         end += ends[digit];
         ends[digit] = end;
       }
       for (let slot = to - 1; slot >= from; slot--) {
         const key = orderBits[slot];
-        const target = --ends[(~key >>> shift) & (RADIX_DIGITS - 1)];
+        const target = --ends[(key >>> shift) & DIGIT_MASK];
         nextOrder[target] = order[slot];
         nextBits[target] = key;
       }
       [order, nextOrder] = [nextOrder, order];
       [orderBits, nextBits] = [nextBits, orderBits];
     }
-    // An odd number of passes ends in the scratch arrays.
+    if (order === this.order) return;
+    // An odd number of passes ended in the scratch arrays.
     for (let slot = from; slot < to; slot++) {
       nextOrder[slot] = order[slot];
       nextBits[slot] = orderBits[slot];

@@ -3,9 +3,10 @@ import { ChunkSelectorError, requireInteger } from "./errors.js";
 import { GreedyChunks } from "./greedy-chunks.js";
 import { defaultHyperparameters, windowRows, type WindowRows } from "./hyperparameters.js";
 import type { ChunkHyperparameters } from "./hyperparameters.js";
-import { ImportanceKeys } from "./importance-keys.js";
+import { ImportanceKeys, leastBitsAtLeast } from "./importance-keys.js";
 import { PlanBuilder } from "./plan-builder.js";
 import { POLICY_NAMES, type PolicyName, type SelectionRequest, type Selector } from "./policy.js";
+import { RowSet } from "./row-set.js";
 import { TopkSelection } from "./topk.js";
 
 /** Rows are stored as 32-bit unsigned integers; selectors index bits of row sets with signed 32-bit ones. */
@@ -66,7 +67,7 @@ class TopkSelector implements Selector {
 
   constructor(readonly maxRows: number) {
     this.#keys = new ImportanceKeys(maxRows);
-    this.#selection = new TopkSelection(this.#keys);
+    this.#selection = new TopkSelection(this.#keys, maxRows);
     this.#plan = new PlanBuilder(maxRows);
   }
 
@@ -85,22 +86,25 @@ class TopkSelector implements Selector {
 class ThresholdSelector implements Selector {
   readonly policy = "threshold";
   readonly #keys: ImportanceKeys;
+  readonly #rows: RowSet;
   readonly #plan: PlanBuilder;
 
   constructor(readonly maxRows: number) {
     this.#keys = new ImportanceKeys(maxRows);
+    this.#rows = new RowSet(maxRows);
     this.#plan = new PlanBuilder(maxRows);
   }
 
   select(request: SelectionRequest): ChunkPlan {
     const { importance, rows } = request;
     requireRows(request, this.maxRows);
-    const threshold = requireThreshold(request);
+    const least = leastBitsAtLeast(requireThreshold(request));
     this.#keys.load(importance, rows);
-    const values = this.#keys.values;
-    const plan = this.#plan.clear();
-    for (let row = 0; row < rows; row++) if (values[row] >= threshold) plan.add(row, 1);
-    return plan;
+    this.#rows.clear(rows);
+    this.#rows.addAtLeast(this.#keys.bits, 0, rows, least);
+    this.#plan.clear();
+    this.#rows.appendRuns(rows, this.#plan);
+    return this.#plan;
   }
 }
 

@@ -101,10 +101,12 @@ export class GreedyChunks {
     taken.clear(rows);
     candidates.spread();
     let left = budgetRows;
-    let slot = 0;
+    let from = 0;
     for (let bucket = 0; bucket < candidates.bucketCount; bucket++) {
-      candidates.sortBucket(bucket);
-      for (const end = bucketEnds[bucket]; slot < end; slot++) {
+      const end = bucketEnds[bucket];
+      const to = this.#dropUnusable(from, end, left);
+      candidates.sort(from, to);
+      for (let slot = from; slot < to; slot++) {
         const ordinal = order[slot];
         const size = sizes[ordinal];
         if (size > left || taken.overlaps(starts[ordinal], size)) continue;
@@ -112,7 +114,25 @@ export class GreedyChunks {
         left -= size;
         if (left < minRows) return;
       }
+      from = end;
     }
+  }
+
+  /**
+   * Moves the windows of `order[from .. end - 1]` that can still be taken to its front and returns their end.
+   * What cannot be taken now never can: rows are only ever added, and the budget only shrinks.
+   */
+  #dropUnusable(from: number, end: number, left: number): number {
+    const { starts, sizes, order, orderBits } = this.#candidates;
+    let to = from;
+    for (let slot = from; slot < end; slot++) {
+      const ordinal = order[slot];
+      const size = sizes[ordinal];
+      if (size > left || this.#taken.overlaps(starts[ordinal], size)) continue;
+      order[to] = ordinal;
+      orderBits[to++] = orderBits[slot];
+    }
+    return to;
   }
 }
 

@@ -46,6 +46,23 @@ export class RowSet {
     for (let word = firstWord + 1; word < lastWord; word++) words[word] = ALL_BITS;
   }
 
+  /**
+   * Adds the rows `from .. to - 1` whose key is at least `least`. Without a branch on the key, because which
+   * rows are kept is as good as random. Keys are in `[0, 2^31 - 1)`, `least` in `[0, 2^31 - 1]`.
+   */
+  addAtLeast(keys: Int32Array, from: number, to: number, least: number): void {
+    const words = this.#words;
+    const below = least - 1;
+    let row = from;
+    while (row < to) {
+      const index = row >>> 5;
+      const end = Math.min(to, (index + 1) << 5);
+      let word = 0;
+      for (; row < end; row++) word |= ((below - keys[row]) >>> 31) << (row & 31);
+      words[index] |= word;
+    }
+  }
+
   /** Adds the maximal runs among the first `rows` rows to `plan`. */
   appendRuns(rows: number, plan: PlanBuilder): void {
     let row = this.#nextWith(0, rows, 0);

@@ -13,7 +13,12 @@ function sortedOrder(candidates: Candidates, scores: number[]): number[] {
   candidates.scores.set(scores);
   candidates.count = scores.length;
   candidates.spread();
-  for (let bucket = 0; bucket < candidates.bucketCount; bucket++) candidates.sortBucket(bucket);
+  let from = 0;
+  for (let bucket = 0; bucket < candidates.bucketCount; bucket++) {
+    candidates.sort(from, candidates.bucketEnds[bucket]);
+    from = candidates.bucketEnds[bucket];
+  }
+  expect(from).toBe(scores.length);
   return Array.from(candidates.order.subarray(0, scores.length));
 }
 

@@ -81,7 +81,8 @@ describe("threshold", () => {
         fc.oneof(
           fc.constant(0),
           fc.constant(1),
-          fc.float({ min: 0, noNaN: true, noDefaultInfinity: true }),
+          fc.double({ min: 0, max: 20, noNaN: true }),
+          fc.double({ min: 0, noNaN: true, noDefaultInfinity: true }),
         ),
         (importance, least) => {
           const rows = importance.length;
@@ -93,6 +94,21 @@ describe("threshold", () => {
         },
       ),
     );
+  });
+
+  test("a threshold between two importances, in double precision, separates them", () => {
+    const above = 1 + 2 ** -23;
+    const importance = Float32Array.of(1, above, 1, above);
+    const kept = (least: number): number[] =>
+      rowsOf(threshold.select({ importance, rows: 4, threshold: least, rowBytes: 1 }));
+    expect(kept(1)).toEqual([0, 1, 2, 3]);
+    expect(kept(1 + 2 ** -24)).toEqual([1, 3]);
+    expect(kept(1 + 2 ** -40)).toEqual([1, 3]);
+    expect(kept(above)).toEqual([1, 3]);
+    expect(kept(above + 2 ** -40)).toEqual([]);
+    expect(kept(Number.MAX_VALUE)).toEqual([]);
+    expect(kept(Number.MIN_VALUE)).toEqual([0, 1, 2, 3]);
+    expect(kept(-0)).toEqual([0, 1, 2, 3]);
   });
 
   test("0 keeps every row", () => {
