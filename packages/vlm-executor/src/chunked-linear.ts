@@ -28,6 +28,8 @@ export interface SelectionSettings {
   readonly sparsity: number;
   /** For `threshold`: rows of at least this importance are kept. */
   readonly threshold?: number;
+  /** Replace the paper's for the matrix's shape. */
+  readonly hyperparameters: Partial<ChunkHyperparameters>;
   /** Device whose read latencies `chunk` trades against importance. */
   readonly table: LatencyTable;
   /** Where `table` comes from. */
@@ -49,6 +51,8 @@ export interface Streaming {
 export interface Pass {
   readonly signal: AbortSignal | undefined;
   readonly projections: ProjectionTrace[];
+  /** Sees the importance [rows] of each matrix's input in stored order; valid during the call. */
+  readonly onImportance?: ((info: BundleInfo, importance: Float32Array) => void) | undefined;
 }
 
 /** Read and multiplied so far, for the trace. */
@@ -83,11 +87,12 @@ export class ChunkedLinear {
     this.permutation = permutation;
     this.dtype = requireWeightDtype(info.dtype, info.name);
     this.importance = new Float32Array(info.rows);
-    this.hyperparameters = defaultHyperparameters({
-      rows: info.rows,
-      rowBytes: info.rowBytes,
-      table: streaming.selection.table,
-    });
+    const { table, hyperparameters } = streaming.selection;
+    const { rows, rowBytes } = info;
+    this.hyperparameters = {
+      ...defaultHyperparameters({ rows, rowBytes, table }),
+      ...hyperparameters,
+    };
   }
 
   /**
@@ -101,7 +106,10 @@ export class ChunkedLinear {
     const { backend, selection } = this.streaming;
     const { rowBytes, rows: totalRows } = this.info;
     const selectStartNs = nowNs();
-    if (selection.policy !== "dense") await backend.importance(x, this.importance);
+    if (selection.policy !== "dense" || pass.onImportance !== undefined) {
+      await backend.importance(x, this.importance);
+      pass.onImportance?.(this.info, this.importance);
+    }
     const plan = this.select();
     const selectNs = nowNs() - selectStartNs;
 

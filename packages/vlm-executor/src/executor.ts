@@ -1,6 +1,8 @@
 import type { BackendInfo } from "@neuron-chunking/flash-reader";
 import { openFlashImage } from "@neuron-chunking/weight-store";
 import type { FlashImage } from "@neuron-chunking/weight-store";
+import { calibrate } from "./calibrate.js";
+import type { CalibrateOptions } from "./calibrate.js";
 import { CpuBackend } from "./backend/cpu-backend.js";
 import type { ComputeBackend } from "./backend/compute-backend.js";
 import type { ModelConfig } from "./config.js";
@@ -153,6 +155,21 @@ export class VlmExecutor {
   ask(request: AskRequest): AnswerStream {
     this.requireOpen();
     return new AnswerStream(this.model, request);
+  }
+
+  /**
+   * Hot-cold row orders from the activations of calibration prompts, for weight-store's
+   * `convertCheckpoint({ permutations })`; best from a `dense` executor.
+   *
+   * @returns by name of the stored matrix: `permutation[stored] = original` input channel
+   * @throws VlmExecutorError `EMPTY_PROMPT` without prompts, and what `logits` throws
+   */
+  calibrate(
+    prompts: Iterable<PixelInput> | AsyncIterable<PixelInput>,
+    options: CalibrateOptions = {},
+  ): Promise<Record<string, Uint32Array>> {
+    this.requireOpen();
+    return calibrate(this.model, prompts, options);
   }
 
   /** The model's raw output for a prompt, to compare with other implementations. */

@@ -2,6 +2,7 @@ export { VlmExecutor } from "./executor.js";
 export type { LogitsRequest, LogitsResult, OpenOptions } from "./executor.js";
 export { AnswerStream } from "./ask.js";
 export type { Answer, AskRequest } from "./ask.js";
+export type { CalibrateOptions } from "./calibrate.js";
 export type { ModelOptions } from "./open-model.js";
 export type { PreparedPrompt, PromptRequest } from "./prompting.js";
 export type { ModelInput, PixelInput } from "./model.js";

@@ -179,10 +179,10 @@ export async function runPass(
   state: RunState,
   cache: KvCache,
   phase: Phase,
-  signal: AbortSignal | undefined,
+  watch: Pick<Pass, "signal" | "onImportance">,
 ): Promise<StepTrace> {
   const projections: ProjectionTrace[] = [];
-  const pass: Pass = { signal, projections };
+  const pass: Pass = { ...watch, projections };
   const startNs = nowNs();
   await model.decoder.forward(state, cache, pass);
   const lossy = projections.some((projection) => projection.rows < projection.totalRows);

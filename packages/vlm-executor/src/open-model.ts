@@ -1,7 +1,7 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { createSelector } from "@neuron-chunking/chunk-selector";
-import type { PolicyName } from "@neuron-chunking/chunk-selector";
+import type { ChunkHyperparameters, PolicyName } from "@neuron-chunking/chunk-selector";
 import { LatencyTable, simulatedDevice } from "@neuron-chunking/latency-model";
 import type { DeviceProfile } from "@neuron-chunking/latency-model";
 import type { FlashImage } from "@neuron-chunking/weight-store";
@@ -46,6 +46,8 @@ export interface ModelOptions {
   readonly sparsity?: number;
   /** Least importance of a kept row; needed by `threshold`. */
   readonly threshold?: number;
+  /** Window sizes that `chunk` tries, where not the paper's for the matrix's shape (chunk-selector). */
+  readonly hyperparameters?: Partial<ChunkHyperparameters>;
   /** Read latencies of the device the image lies on; default: a modelled NVMe drive. */
   readonly profile?: DeviceProfile;
   /** Positions per session; default: the model's own maximum, at most 8192. */
@@ -77,6 +79,7 @@ export function selectionSettings(options: ModelOptions): SelectionSettings {
     policy,
     sparsity,
     ...(threshold === undefined ? {} : { threshold }),
+    hyperparameters: options.hyperparameters ?? {},
     table: new LatencyTable(profile),
     device: { name: profile.name, origin: profile.origin },
   };

@@ -291,7 +291,7 @@ export class Session {
         await model.lock.run(async () => {
           state.setRows(tokens);
           blocks.fill(state, first);
-          const step = await runPass(model, state, cache, phase, signal);
+          const step = await runPass(model, state, cache, phase, { signal });
           this.lossy ||= step.accuracy === "lossy";
           this.log.add(step);
           if (onLogits === undefined) return;
