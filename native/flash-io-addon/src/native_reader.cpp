@@ -121,6 +121,7 @@ Napi::Value NativeReader::submit(const Napi::CallbackInfo& info) {
   const auto triples = info[0].As<Napi::Float64Array>();
   const std::size_t count = info[1].As<Napi::Number>().Uint32Value();
   Napi::ArrayBuffer landing = info[2].As<Napi::ArrayBuffer>();
+  if (closing_) throw Napi::Error::New(env, "the reader is closed");
   if (count == 0 || 3 * count > triples.ElementLength() || landing.IsDetached()) {
     throw Napi::RangeError::New(env, "no requests, too few numbers, or a detached buffer");
   }
@@ -178,6 +179,7 @@ Napi::Value NativeReader::cancel(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value NativeReader::close(const Napi::CallbackInfo& info) {
+  closing_ = true;
   auto* worker = new CloseWorker(info.Env(), core_);
   worker->Queue();
   return worker->promise();

@@ -83,6 +83,7 @@ class NativeReader final : public Napi::ObjectWrap<NativeReader> {
   SettledFunction settled_function_;
   std::unordered_map<std::uint32_t, Pending> pending_;
   std::uint32_t next_id_ = 0;
+  bool closing_ = false;
   bool environment_ended_ = false;
 };
 

@@ -186,15 +186,17 @@ export class FlashReader {
    * by then nothing writes to the landing memory any more. Other reads are not affected.
    */
   read(ranges: ByteRanges, options: ReadOptions = {}): Promise<ReadResult> {
-    return this.#start(ranges.count, options, (views) => {
+    return this.#start(options, (views) => {
       this.#planner.planRanges(ranges, views);
+      return ranges.count;
     });
   }
 
   /** Reads the rows of a plan, one view per chunk; otherwise as `read`. */
   readPlan(plan: ChunkPlan, layout: PlanLayout, options: ReadOptions = {}): Promise<ReadResult> {
-    return this.#start(plan.chunkCount, options, (views) => {
+    return this.#start(options, (views) => {
       this.#planner.planChunks(plan, layout, views);
+      return plan.chunkCount;
     });
   }
 
@@ -213,8 +215,9 @@ export class FlashReader {
     return this.#closing;
   }
 
-  // An executor of a promise: what it throws rejects.
-  #start(count: number, options: ReadOptions, plan: (views: Views) => void): Promise<ReadResult> {
+  /** `plan` fills the planner and the views, and returns the number of views. */
+  #start(options: ReadOptions, plan: (views: Views) => number): Promise<ReadResult> {
+    // What the executor throws rejects the promise.
     return new Promise((resolve, reject) => {
       const { into, signal } = options;
       if (this.#closing !== undefined) {
@@ -225,7 +228,7 @@ export class FlashReader {
       signal?.throwIfAborted();
       if (into !== undefined) this.#checkLanding(into);
       const views = into?.views ?? new Views();
-      plan(views);
+      const count = plan(views);
       const { landingBytes, requestCount, wantedBytes } = this.#planner;
       const landing = into ?? this.allocate(landingBytes);
       if (landing.capacityBytes < landingBytes) {
