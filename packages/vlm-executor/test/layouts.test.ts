@@ -144,3 +144,27 @@ it("selects less importance by chunks than by rows at the same budget", async ()
   }
   expect(kept["chunk"]).toBeLessThanOrEqual(kept["topk"]);
 });
+
+it("calibrates a row order for every matrix, under which dense output is unchanged", async () => {
+  const dir = await images.get("qwen2-tied-f32");
+  const executor = await VlmExecutor.open(dir, { blockTokens: 8 });
+  const prompts = [{ tokenIds: TOKEN_IDS }, { tokenIds: TOKEN_IDS.map((id) => id + 1) }];
+  const permutations = await executor.calibrate(prompts);
+  await executor.close();
+  const image = await openFlashImage(dir);
+  expect(Object.keys(permutations).sort()).toEqual(image.bundles.map(({ name }) => name).sort());
+  for (const { name, rows } of image.bundles) {
+    expect([...permutations[name]].sort((a, b) => a - b)).toEqual([...Array(rows).keys()]);
+  }
+  await image.close();
+  const reordered = await images.get("qwen2-tied-f32", { permutations }, "-calibrated");
+  expect(relativeError(await logits(reordered), await logits(dir))).toBeLessThan(ROUNDING);
+
+  // The same channels are found hot whatever order they are stored in.
+  const again = await VlmExecutor.open(reordered, { blockTokens: 8 });
+  expect(await again.calibrate(prompts)).toEqual(permutations);
+  expect(await again.calibrate([]).catch((cause: { code: string }) => cause.code)).toBe(
+    "EMPTY_PROMPT",
+  );
+  await again.close();
+});
