@@ -4,7 +4,7 @@ import { basename, dirname, join, resolve } from "node:path";
 import { openCheckpoint, type Checkpoint } from "./checkpoint.js";
 import { asFileError, WeightStoreError } from "./errors.js";
 import { hashFile, requireSpace, syncDirectory, writeDurably } from "./files.js";
-import { planImage, type ImagePlan } from "./image-plan.js";
+import { permutationTensorName, planImage, type ImagePlan } from "./image-plan.js";
 import { ImageWriter } from "./image-writer.js";
 import { Journal } from "./journal.js";
 import { lock } from "./lock.js";
@@ -17,9 +17,14 @@ import {
   type Manifest,
   type SourceFile,
 } from "./manifest.js";
-import { permutationTensorName } from "./image-plan.js";
-import { optionsSha256, requireUnchanged, sourceStates, type ImageOptions } from "./sources.js";
-import type { SourceState } from "./sources.js";
+import {
+  optionsSha256,
+  requireUnchanged,
+  sourceStates,
+  type ImageOptions,
+  type SourceState,
+} from "./sources.js";
+import { settleTiedHead } from "./tied-head.js";
 
 /** What a conversion is doing, for a progress display. */
 export interface ConvertProgress {
@@ -53,7 +58,7 @@ export interface ConvertOptions extends ImageOptions {
  */
 export async function convertCheckpoint(options: ConvertOptions): Promise<Manifest> {
   options.signal?.throwIfAborted();
-  const checkpoint = await openCheckpoint(options.checkpointDir);
+  const checkpoint = await settleTiedHead(await openCheckpoint(options.checkpointDir));
   const plan = planImage(checkpoint, options.bundled ?? true, options.permutations ?? {});
   const outputDir = resolve(options.outputDir);
   try {

@@ -177,6 +177,33 @@ describe("the language model head", () => {
     }
   });
 
+  it("that is written although tied is dropped when equal and kept when not", async () => {
+    const tied: TinyModel = { ...TINY, tied: true };
+    const embedding = tinyTensors(tied)["model.embed_tokens.weight"];
+    const other = tinyTensors(TINY)["lm_head.weight"];
+    for (const head of [embedding, other]) {
+      const checkpointDir = fresh("checkpoint");
+      const tensors = { ...tinyTensors(tied), "lm_head.weight": head };
+      writeCheckpoint(checkpointDir, tied, { tensors });
+      const manifest = await convertCheckpoint({ checkpointDir, outputDir: fresh("image") });
+      const names = manifest.resident.tensors.map(({ name }) => name);
+      expect(names.includes("lm_head.weight")).toBe(head === other);
+      expect(manifest.source.ignoredTensors).toEqual(head === other ? [] : ["lm_head.weight"]);
+    }
+  });
+
+  it("that stands alone although tied is the embedding", async () => {
+    const tied: TinyModel = { ...TINY, tied: true };
+    const checkpointDir = fresh("checkpoint");
+    const { "model.embed_tokens.weight": embedding, ...rest } = tinyTensors(tied);
+    const tensors = { ...rest, "lm_head.weight": embedding };
+    writeCheckpoint(checkpointDir, tied, { tensors });
+    const { resident } = await convertCheckpoint({ checkpointDir, outputDir: fresh("image") });
+    const names = resident.tensors.map(({ name }) => name);
+    expect(names).toContain("decoder.embed_tokens.weight");
+    expect(names).not.toContain("lm_head.weight");
+  });
+
   it("must be there when it is not tied", async () => {
     const checkpointDir = fresh("checkpoint");
     const tensors = tinyTensors(TINY);
