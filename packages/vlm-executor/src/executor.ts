@@ -134,9 +134,9 @@ export class VlmExecutor {
    *   `CHAT_TEMPLATE_MISSING`, `CHAT_TEMPLATE_FAILED`, `NOT_AN_IMAGE`, `IMAGE_TOO_LARGE`, `IMAGE_DAMAGED`, `EMPTY_FILE`,
    *   `FILE_NOT_FOUND`, `ABORTED`
    */
-  prepare(request: PromptRequest): Promise<PreparedPrompt> {
+  async prepare(request: PromptRequest): Promise<PreparedPrompt> {
     this.requireOpen();
-    return this.model.prompting.prepare(request);
+    return await this.model.prompting.prepare(request);
   }
 
   /** Pixels for a prompt in token ids whose placeholders are expanded already. @throws as `prepare` */
@@ -164,12 +164,12 @@ export class VlmExecutor {
    * @returns by name of the stored matrix: `permutation[stored] = original` input channel
    * @throws VlmExecutorError `EMPTY_PROMPT` without prompts, and what `logits` throws
    */
-  calibrate(
+  async calibrate(
     prompts: Iterable<PixelInput> | AsyncIterable<PixelInput>,
     options: CalibrateOptions = {},
   ): Promise<Record<string, Uint32Array>> {
     this.requireOpen();
-    return calibrate(this.model, prompts, options);
+    return await calibrate(this.model, prompts, options);
   }
 
   /** The model's raw output for a prompt, to compare with other implementations. */

@@ -25,7 +25,18 @@ export type { DecoderConfig, ModelConfig, MultimodalConfig, VisionConfig } from 
 export { SUPPORTED_ARCHITECTURES } from "./families/index.js";
 export { VlmExecutorError } from "./errors.js";
 export type { VlmExecutorErrorCode, VlmExecutorErrorFields } from "./errors.js";
+export { MAX_PICTURE_PIXELS } from "./inputs/index.js";
 export type {
+  ImageGrouping,
+  Picture,
+  PictureSource,
+  PreparedImage,
+  PreparedVideo,
+} from "./inputs/index.js";
+export type {
+  Activation,
+  AttentionArguments,
+  Completion,
   ComputeBackend,
   HostTensor,
   LandedChunks,
@@ -33,4 +44,5 @@ export type {
   Tensor,
   Vector,
   Weight,
+  WeightDtype,
 } from "./backend/compute-backend.js";
