@@ -1,3 +1,6 @@
 import { defineConfig } from "vitest/config";
 
-export default defineConfig({ test: { name: "latency-model", include: ["test/**/*.test.ts"] } });
+export default defineConfig({
+  // No test waits for anything; the limit only has to hold on a machine that is busy with other work.
+  test: { name: "latency-model", include: ["test/**/*.test.ts"], testTimeout: 60_000 },
+});

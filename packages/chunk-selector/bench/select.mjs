@@ -14,8 +14,8 @@ const SHAPES = [
 ];
 const POLICIES = ["topk", "threshold", "chunk"];
 const KEPT = 0.5;
-const WARM_UP = 30;
 const rounds = Number(process.argv[2] ?? 200);
+const warmUpRounds = Math.min(30, rounds);
 const table = new LatencyTable(simulatedDevice("orin-agx"));
 
 /** Log-normal importances of coefficient of variation about 1.3, seeded, in no particular order. */
@@ -57,7 +57,7 @@ for (const { name, rows, rowBytes } of SHAPES) {
     return { policy, times: [], run: () => selector.select(request) };
   });
   runs.unshift({ policy: "sort all", times: [], run: () => sortAll(request) });
-  for (let round = -WARM_UP; round < rounds; round++) {
+  for (let round = -warmUpRounds; round < rounds; round++) {
     for (const { run, times } of runs) {
       const start = process.hrtime.bigint();
       run();

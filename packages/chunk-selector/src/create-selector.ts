@@ -14,7 +14,7 @@ const MAX_SELECTOR_ROWS = 0x7fff_ffff;
 
 /**
  * A selector for one policy. Its workspace is allocated here and at the first request of each shape; later
- * selections allocate nothing.
+ * selections allocate no array and no object.
  *
  * @param policy One of {@link POLICY_NAMES}.
  * @param options `maxRows`: most rows that a request will have, at least 1.
@@ -74,7 +74,7 @@ class TopkSelector implements Selector {
   select(request: SelectionRequest): ChunkPlan {
     const { importance, rows } = request;
     requireRows(request, this.maxRows);
-    const budget = requireBudget(request, this.policy);
+    const budget = requireBudget(request);
     this.#keys.load(importance, rows);
     if (budget >= rows) return this.#plan.fillDense(rows);
     this.#plan.clear();
@@ -124,7 +124,7 @@ class ChunkSelector implements Selector {
   select(request: SelectionRequest): ChunkPlan {
     const { importance, rows, rowBytes } = request;
     requireRows(request, this.maxRows);
-    const budget = requireBudget(request, this.policy);
+    const budget = requireBudget(request);
     requireInteger(rowBytes, "rowBytes", 1);
     const table = requireTable(request);
     const windows = this.#windows.get(rows, rowBytes, table, request.hyperparameters);
@@ -203,8 +203,8 @@ function requireRows(request: SelectionRequest, maxRows: number): void {
   });
 }
 
-function requireBudget(request: SelectionRequest, policy: PolicyName): number {
-  requireInteger(request.budgetRows, "budgetRows", 0, `The ${policy} policy needs a row budget.`);
+function requireBudget(request: SelectionRequest): number {
+  requireInteger(request.budgetRows, "budgetRows", 0, "This policy needs a row budget.");
   return request.budgetRows;
 }
 

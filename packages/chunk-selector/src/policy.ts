@@ -39,7 +39,7 @@ export interface Selector {
   readonly maxRows: number;
   /**
    * Selects rows. The plan and its arrays belong to the selector and are valid until its next `select`.
-   * Once a shape has been seen, a selection allocates nothing.
+   * Once a shape has been seen, a selection allocates no array and no object.
    *
    * @throws ChunkSelectorError `INVALID_IMPORTANCE`, `INVALID_REQUEST` or `INVALID_HYPERPARAMETERS`.
    */

@@ -229,11 +229,7 @@ describe("device profile", () => {
   });
 
   test("inherited fields do not count, and a polluting fact pollutes nothing", () => {
-    expectError(
-      () => parseDeviceProfile(Object.create(full)),
-      "INVALID_PROFILE",
-      "schemaVersion",
-    );
+    expectError(() => parseDeviceProfile(Object.create(full)), "INVALID_PROFILE", "schemaVersion");
     parseDeviceProfile(changed("device", JSON.parse('{"__proto__": "x"}')));
     expect(({} as Record<string, unknown>).x).toBeUndefined();
   });
