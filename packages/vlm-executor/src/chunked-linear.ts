@@ -164,7 +164,7 @@ export class ChunkedLinear {
     try {
       while (slice !== null && reading !== null) {
         const waitStartNs = nowNs();
-        const landed = await reading;
+        const landed: ReadResult = await reading;
         reading = null;
         progress.stallNs += nowNs() - waitStartNs;
         progress.bytesRead += landed.bytesRead;
@@ -179,12 +179,9 @@ export class ChunkedLinear {
         slice = next;
         index += 1;
       }
-    } catch (cause) {
+    } finally {
       // The landing buffer is not free before its read has ended, whatever ended the pass.
       await reading?.catch(() => undefined);
-      if (cause instanceof VlmExecutorError) throw cause;
-      if (pass.signal?.aborted) throw abortedError(pass.signal);
-      throw this.failure("READ_FAILED", "Reading weights failed", cause);
     }
   }
 
@@ -194,7 +191,10 @@ export class ChunkedLinear {
     const layout = { baseOffsetBytes: offsetBytes, rowBytes };
     const into = landings[index % 2];
     const options = pass.signal === undefined ? { into } : { into, signal: pass.signal };
-    const reading = reader.readPlan(slice, layout, options);
+    const reading = reader.readPlan(slice, layout, options).catch((cause: unknown) => {
+      if (pass.signal?.aborted) throw abortedError(pass.signal);
+      throw this.readFailure(cause);
+    });
     // It may fail while the slice before it is still multiplied; it is awaited after that.
     reading.catch(() => undefined);
     return reading;
@@ -218,6 +218,15 @@ export class ChunkedLinear {
       dtype: this.dtype,
     };
     return this.streaming.backend.chunkedMatmul(x, chunks, y, accumulate);
+  }
+
+  private readFailure(cause: unknown): VlmExecutorError {
+    if ((cause as { code?: unknown } | null)?.code === "CLOSED") {
+      return new VlmExecutorError("CLOSED", "The executor is closed; open the model again.", {
+        cause,
+      });
+    }
+    return this.failure("READ_FAILED", "Reading weights failed", cause);
   }
 
   private failure(

@@ -63,8 +63,8 @@ function runStateBytes(config: DecoderConfig, blockTokens: number, bundled: bool
   const gathered = hiddenSize + headCount * headDim;
   const parts = bundled ? 0 : (headCount + kvHeadCount) * headDim + intermediateSize;
   const perToken = RunState.columns(config) + gathered + parts;
-  // Logits exist in the backend and on the host.
-  return (blockTokens * perToken + 2 * vocabSize + 2 * hiddenSize) * F32_BYTES;
+  // Logits exist in the backend and on the host, there the last ones and the next.
+  return (blockTokens * perToken + 3 * vocabSize + 2 * hiddenSize) * F32_BYTES;
 }
 
 function visionStateBytes({ multimodal, decoder }: ModelConfig): number {

@@ -52,6 +52,8 @@ export class Sampler {
   private readonly temperature: number;
   private readonly topP: number;
   private readonly random: RandomSource;
+  /** Unnormalised probabilities, made at the first draw. */
+  private weights = new Float64Array(0);
 
   /** @throws VlmExecutorError `INVALID_OPTION` */
   constructor({ temperature = 0, topP = 1, seed = 0 }: SamplingOptions = {}) {
@@ -71,10 +73,11 @@ export class Sampler {
     const best = argmax(logits);
     if (this.temperature === 0) return best;
     const peak = logits[best];
-    const probabilities = Float64Array.from(logits, (logit) =>
-      Math.exp((logit - peak) / this.temperature),
-    );
-    return this.topP < 1 ? this.drawNucleus(probabilities) : this.draw(probabilities);
+    if (this.weights.length !== logits.length) this.weights = new Float64Array(logits.length);
+    for (let id = 0; id < logits.length; id++) {
+      this.weights[id] = Math.exp((logits[id] - peak) / this.temperature);
+    }
+    return this.topP < 1 ? this.drawNucleus(this.weights) : this.draw(this.weights);
   }
 
   private draw(weights: Float64Array): number {

@@ -427,6 +427,6 @@ describe("opening", () => {
     await executor.close();
     await executor.close();
     expect(() => executor.createSession()).toThrow(/closed/);
-    expect(await code(session.appendTokens(PROMPT))).toBe("READ_FAILED");
+    expect(await code(session.appendTokens(PROMPT))).toBe("CLOSED");
   });
 });

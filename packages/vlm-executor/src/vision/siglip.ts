@@ -45,10 +45,12 @@ interface VisionState {
   readonly inner: Tensor;
 }
 
-/** f32 values of {@link SiglipTower}'s buffers. */
+/** f32 values of {@link SiglipTower}'s buffers: patches on both sides, positions, activations. */
 export function visionStateElements(config: VisionConfig): number {
   const { channels, patchSize, hiddenSize, intermediateSize } = config;
-  return patchesPerTile(config) * (channels * patchSize ** 2 + 6 * hiddenSize + intermediateSize);
+  return (
+    patchesPerTile(config) * (2 * channels * patchSize ** 2 + 7 * hiddenSize + intermediateSize)
+  );
 }
 
 /**
