@@ -74,6 +74,8 @@ std::unique_ptr<File> File::open(const std::string& path, DirectIo mode, SystemC
     failure = {FailureCode::kNotAFile, 0, 0, 0, "the path is not a regular file"};
     return nullptr;
   }
+  // It has done its work, and some file systems would take it to heart when reading.
+  ::fcntl(fd, F_SETFL, ::fcntl(fd, F_GETFL) & ~O_NONBLOCK);
   file->identity_ = identity_of(info);
   if (mode != DirectIo::kDisabled && !file->enable_direct_io(mode, direct_errno, calls, failure)) {
     return nullptr;

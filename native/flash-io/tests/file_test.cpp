@@ -109,6 +109,17 @@ TEST(File, R6TrialReadFindsALargerAlignment) {
   EXPECT_EQ(file->alignment_bytes(), 4096u);
 }
 
+TEST(File, DescriptorIsDirectAndBlocking) {
+  const TestFile test(100000);
+  Failure failure;
+  const auto file = open(test.path(), DirectIo::kOptional, failure);
+  ASSERT_NE(file, nullptr);
+  const int flags = ::fcntl(file->fd(), F_GETFL);
+  EXPECT_EQ((flags & O_DIRECT) != 0, file->direct_io());
+  EXPECT_EQ(flags & O_NONBLOCK, 0);
+  EXPECT_NE(::fcntl(file->fd(), F_GETFD) & FD_CLOEXEC, 0);
+}
+
 TEST(File, TinyFilesOpen) {
   for (const std::size_t size : {0, 1, 511, 512, 513}) {
     const TestFile test(size);

@@ -11,6 +11,7 @@ import { rejection, temporaryDirectory, testSeed } from "./support.js";
 
 const MIB = 1 << 20;
 const directory = temporaryDirectory();
+const temporaryMemory = temporaryDirectory("/dev/shm");
 
 describe("the fit (P3)", () => {
   const sizes = [1, 2, 4, 8, 16, 32, 64, 128, 256].map((kib) => kib * 1024);
@@ -133,6 +134,17 @@ describe("profileDevice", () => {
       expect(fractions).toEqual([...fractions].sort((a, b) => a - b));
       expect(fractions.at(-1)).toBe(1);
     }
+  });
+
+  it("says so when the file system has no direct I/O", async () => {
+    const profile = await profileDevice({ directory: temporaryMemory, fileBytes: 64 * MIB });
+    expect(profile.reader).toMatchObject({ directIo: false, alignmentBytes: 1 });
+    const refused = profileDevice({
+      directory: temporaryMemory,
+      fileBytes: 64 * MIB,
+      directIo: "required",
+    });
+    expect(await rejection(refused)).toMatchObject({ code: "DIRECT_IO_UNSUPPORTED" });
   });
 
   it("stops when aborted in the middle of measuring", async () => {

@@ -74,6 +74,28 @@ describe.each(["optional", "disabled"] as const)("reading with directIo %s", (di
     );
   });
 
+  it("reads thousands of chunks in one plan, and lists them again from the same memory", async () => {
+    const chunkCount = 5000;
+    const plan = {
+      starts: Uint32Array.from({ length: chunkCount }, (_, i) => 4 * i + (i % 3)),
+      lengths: new Uint32Array(chunkCount).fill(1),
+      chunkCount,
+    };
+    const layout = { baseOffsetBytes: 77, rowBytes: 190 };
+    await withReader({ directIo }, async (reader) => {
+      const into = reader.allocate(reader.landingBytesForPlan(plan, layout));
+      for (let round = 0; round < 3; round++) {
+        const result = await reader.readPlan(plan, layout, { into });
+        for (let i = 0; i < chunkCount; i++) {
+          const from = 77 + plan.starts[i] * 190;
+          if (!file.subarray(from, from + 190).equals(result.view(i))) {
+            expect.fail(`chunk ${i} is wrong`);
+          }
+        }
+      }
+    });
+  });
+
   it("reads up to the very end of the file, and every small file whole", async () => {
     await withReader({ directIo }, async (reader) => {
       for (const length of [1, 122, 123, 124, 511, 512, 513, 4096, 5000]) {
