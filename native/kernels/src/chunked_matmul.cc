@@ -105,10 +105,20 @@ void ManyTokens(const KernelTable& table, const ChunkedMatmulArgs& args, const R
   const auto pack_b = [&](size_t k0, size_t kc, size_t column, size_t columns, float* panels) {
     for (size_t c = 0; c < columns; c += table.panel_columns) {
       table.pack_rows(rows.pointers + k0, kc, (column + c) * element_bytes, args.dtype,
-                      std::min(table.panel_columns, columns - c), panels + c * kBlockChannels);
+                      std::min(table.panel_columns, columns - c), panels + c * kc);
     }
   };
-  BlockedGemm(table, shape, scratch.packed.Take<float>(PackedFloats(args.tokens, rows.count)), pack_a, pack_b);
+  const auto lines_b = [&](size_t k0, size_t kc, size_t column, size_t columns, const uint8_t** list) {
+    const uint8_t** end = list;
+    for (size_t k = k0; k < k0 + kc; ++k) {
+      const uint8_t* row = rows.pointers[k] + column * element_bytes;
+      for (size_t b = 0; b < columns * element_bytes; b += 64) *end++ = row + b;
+      *end++ = row + columns * element_bytes - 1;
+    }
+    return static_cast<size_t>(end - list);
+  };
+  float* packed = scratch.packed.Take<float>(PackedFloats(args.tokens, rows.count));
+  BlockedGemm(table, shape, packed, pack_a, pack_b, lines_b);
 }
 
 }  // namespace

@@ -18,6 +18,9 @@ constexpr size_t kBlockTokens = 1024;
 // Neighbouring panels that one thread packs together, so that it uses whole cache lines of a weight row.
 constexpr size_t kPanelsTogether = 4;
 
+// Cache lines of a block of channels of kPanelsTogether panels: f32 in the widest panels (48 columns), one line of slack a row.
+constexpr size_t kMaxLines = kBlockChannels * (kPanelsTogether * 48 * 4 / 64 + 1);
+
 struct GemmShape {
   size_t tokens;
   size_t k;
@@ -54,10 +57,11 @@ inline GemmSplit SplitGemm(size_t tokens, size_t n, size_t panel, size_t threads
 }
 
 // pack_a(token, k0, kc, out): tokens [token, token + kTileRows) of channels [k0, k0 + kc) as [kc][kTileRows], padded with zeros.
-// pack_b(k0, kc, column, columns, panel).
-template <class PackA, class PackB>
+// pack_b(k0, kc, column, columns, panels): neighbouring panels, each [kc][panel_columns].
+// lines_b(k0, kc, column, columns, list): addresses of the cache lines that pack_b will read, at most kMaxLines; their count.
+template <class PackA, class PackB, class LinesB>
 void BlockedGemm(const KernelTable& table, const GemmShape& shape, float* packed, const PackA& pack_a,
-                 const PackB& pack_b) {
+                 const PackB& pack_b, const LinesB& lines_b) {
   ThreadPool& pool = ThreadPool::Instance();
   const size_t blocks = (shape.k + kBlockChannels - 1) / kBlockChannels;
   for (size_t first = 0; first < shape.tokens; first += kBlockTokens) {
@@ -80,14 +84,20 @@ void BlockedGemm(const KernelTable& table, const GemmShape& shape, float* packed
       const size_t t0 = item % split.token_items * split.tokens;
       const size_t count = std::min(split.tokens, tokens - t0);
       float* y = shape.y + (first + t0) * shape.n + column;
-      const size_t panel_floats = kBlockChannels * table.panel_columns;
-      float* panels = ThreadScratch().Take<float>(panel_floats * kPanelsTogether);
+      const size_t panel_floats = kBlockChannels * table.panel_columns * kPanelsTogether;
+      float* panels = reinterpret_cast<float*>(
+          ThreadScratch().Take<char>(panel_floats * sizeof(float) + kMaxLines * sizeof(uint8_t*)));
+      const uint8_t** lines = reinterpret_cast<const uint8_t**>(panels + panel_floats);
       for (size_t k0 = 0; k0 < shape.k; k0 += kBlockChannels) {
         const size_t kc = std::min(kBlockChannels, shape.k - k0);
         pack_b(k0, kc, column, columns, panels);
+        // The next block's weights come in while this one is multiplied.
+        const size_t next = k0 + kc;
+        PrefetchList ahead{lines, lines};
+        if (next < shape.k) ahead.end += lines_b(next, std::min(kBlockChannels, shape.k - next), column, columns, lines);
         for (size_t c = 0; c < columns; c += table.panel_columns) {
-          table.gemm_panel(packed + k0 * padded + t0 * kc, count, kc, panels + c * kBlockChannels,
-                           std::min(table.panel_columns, columns - c), y + c, shape.n, shape.accumulate || k0 > 0);
+          table.gemm_panel(packed + k0 * padded + t0 * kc, count, kc, panels + c * kc,
+                           std::min(table.panel_columns, columns - c), y + c, shape.n, shape.accumulate || k0 > 0, &ahead);
         }
       }
       table.epilogue(y, shape.n, count, columns, shape.bias == nullptr ? nullptr : shape.bias + column,

@@ -17,6 +17,12 @@ constexpr size_t kKeyBlock = 96;
 // Weight rows multiplied at once when there is one token.
 constexpr size_t kGemvRows = 8;
 
+// Addresses whose cache lines will be wanted soon.
+struct PrefetchList {
+  const uint8_t* const* at;
+  const uint8_t* const* end;
+};
+
 struct AttentionBlock {
   const AttentionArgs* args;
   size_t kv_head;
@@ -30,15 +36,16 @@ struct KernelTable {
   size_t panel_columns;  // columns of a packed B panel (NR)
 
   // Columns of `kc` weight rows, row i's first wanted element at rows[i] + column_bytes, widened into
-  // panel [kc, panel_columns], zeros beyond `columns`. `next_rows` (kc of them, or null) are prefetched.
+  // panel [kc, panel_columns], zeros beyond `columns`.
   void (*pack_rows)(const uint8_t* const* rows, size_t kc, size_t column_bytes, Dtype dtype, size_t columns,
                     float* panel);
   // The same from W [n, k]: panel[i, j] = element i of the row at weight + j * row_stride_bytes.
   void (*pack_transposed)(const uint8_t* weight, size_t row_stride_bytes, Dtype dtype, size_t kc, size_t columns,
                           float* panel);
-  // y [tokens, columns] (+)= A B for packed A [tiles][kc][kTileRows] and a packed panel.
+  // y [tokens, columns] (+)= A B for packed A [tiles][kc][kTileRows] and a packed panel. Lines of `ahead` are prefetched on the
+  // way and taken off it.
   void (*gemm_panel)(const float* a, size_t tokens, size_t kc, const float* panel, size_t columns, float* y, size_t ldy,
-                     bool accumulate);
+                     bool accumulate, PrefetchList* ahead);
   // y[0..n) += sum over i < count of xs[i] * row i; next_rows (next_count) are prefetched on the way.
   void (*gemv_rows)(const uint8_t* const* rows, const float* xs, size_t count, Dtype dtype, size_t n, float* y,
                     const uint8_t* const* next_rows, size_t next_count);

@@ -44,10 +44,19 @@ void ManyTokens(const KernelTable& table, const LinearArgs& args) {
   const auto pack_b = [&](size_t k0, size_t kc, size_t column, size_t columns, float* panels) {
     for (size_t c = 0; c < columns; c += table.panel_columns) {
       table.pack_transposed(args.weight + ((column + c) * args.k + k0) * element_bytes, args.k * element_bytes,
-                            args.dtype, kc, std::min(table.panel_columns, columns - c), panels + c * kBlockChannels);
+                            args.dtype, kc, std::min(table.panel_columns, columns - c), panels + c * kc);
     }
   };
-  BlockedGemm(table, shape, scratch->packed.Take<float>(PackedFloats(args.tokens, args.k)), pack_a, pack_b);
+  const auto lines_b = [&](size_t k0, size_t kc, size_t column, size_t columns, const uint8_t** list) {
+    const uint8_t** end = list;
+    for (size_t j = column; j < column + columns; ++j) {
+      const uint8_t* row = args.weight + (j * args.k + k0) * element_bytes;
+      for (size_t b = 0; b < kc * element_bytes; b += 64) *end++ = row + b;
+    }
+    return static_cast<size_t>(end - list);
+  };
+  float* packed = scratch->packed.Take<float>(PackedFloats(args.tokens, args.k));
+  BlockedGemm(table, shape, packed, pack_a, pack_b, lines_b);
 }
 
 }  // namespace

@@ -63,7 +63,7 @@ TEST_P(AttentionKernel, MatchesNaive) {
       {1, 7, 7, 5, 96, false},    // exactly one key block and one key
       {13, 4, 2, 72, 0, true},    {33, 2, 1, 128, 95, true},  {100, 2, 2, 72, 0, false},
       {196, 3, 3, 48, 0, true},   {50, 6, 3, 17, 150, true},  {9, 8, 1, 33, 3, false},
-      {250, 1, 1, 64, 0, true},   {3, 2, 1, 1, 1, true},      {40, 28, 4, 16, 10, true},
+      {250, 1, 1, 64, 0, true},   {3, 2, 1, 1, 1, true},      {40, 28, 4, 16, 10, true}, {9, 4, 2, 18, 100, true},
   };
   for (const Shape& shape : shapes) {
     Check(shape);

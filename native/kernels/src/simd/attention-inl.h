@@ -121,7 +121,7 @@ HWY_INLINE void AttendTile(const AttentionArgs& args, const AttentionScratch& s,
   const float* queries = s.queries + row * args.head_dim;
   for (size_t p = 0; p * kPanelColumns < count; ++p) {
     const float* panel = s.keys + p * kPanelColumns * args.head_dim;
-    Tile<true>(queries, 0, rows, args.head_dim, panel, kPanelVectors, s.scores + p * kPanelColumns, kKeyBlock, false);
+    Tile<A::kPacked>(queries, 0, rows, args.head_dim, panel, kPanelVectors, s.scores + p * kPanelColumns, kKeyBlock, false);
   }
   for (size_t i = 0; i < rows; ++i) {
     float* sums = s.sums + (row + i) * s.value_columns;
@@ -132,7 +132,7 @@ HWY_INLINE void AttendTile(const AttentionArgs& args, const AttentionScratch& s,
     const size_t columns = args.head_dim - p * kPanelColumns;
     const size_t vectors = columns >= kPanelColumns ? kPanelVectors : (columns + kLanes - 1) / kLanes;
     float* sums = s.sums + row * s.value_columns + p * kPanelColumns;
-    Tile<false>(s.scores, kKeyBlock, rows, count, s.values + p * kKeyBlock * kPanelColumns, vectors, sums, s.value_columns,
+    Tile<A::kRowMajor>(s.scores, kKeyBlock, rows, count, s.values + p * kKeyBlock * kPanelColumns, vectors, sums, s.value_columns,
                 true);
   }
 }

@@ -15,10 +15,17 @@ constexpr size_t kMicroRows = 8;
 constexpr size_t kMicroRows = 4;
 #endif
 
-// c [kRows, kVectors * kLanes] (+)= a b. a[k * a_step_k + i * a_step_row], b[k * kPanelColumns + j].
-template <size_t kRows, size_t kVectors, bool kPackedA>
+// Where a micro-kernel finds its A.
+enum class A {
+  kPacked,          // a[k * kTileRows + i]
+  kPackedPrefetch,  // the same, and one line of `lines` is prefetched for each k
+  kRowMajor,        // a[i * a_step_row + k]
+};
+
+// c [kRows, kVectors * kLanes] (+)= a b, b [kc, kPanelColumns].
+template <size_t kRows, size_t kVectors, A kA>
 HWY_NOINLINE void Micro(const float* HWY_RESTRICT a, size_t a_step_row, size_t kc, const float* HWY_RESTRICT b,
-                        float* HWY_RESTRICT c, size_t ldc, bool accumulate) {
+                        float* HWY_RESTRICT c, size_t ldc, bool accumulate, const uint8_t* const* lines) {
   V sums[kRows][kVectors];
 #pragma GCC unroll 8
   for (size_t i = 0; i < kRows; ++i) {
@@ -31,11 +38,12 @@ HWY_NOINLINE void Micro(const float* HWY_RESTRICT a, size_t a_step_row, size_t k
     for (size_t j = 0; j < kVectors; ++j) row[j] = hn::LoadU(df, b + j * kLanes);
 #pragma GCC unroll 8
     for (size_t i = 0; i < kRows; ++i) {
-      const V value = Broadcast(kPackedA ? a[i] : a[i * a_step_row]);
+      const V value = Broadcast(kA == A::kRowMajor ? a[i * a_step_row] : a[i]);
 #pragma GCC unroll 3
       for (size_t j = 0; j < kVectors; ++j) sums[i][j] = hn::MulAdd(value, row[j], sums[i][j]);
     }
-    a += kPackedA ? kTileRows : 1;
+    if constexpr (kA == A::kPackedPrefetch) Prefetch(lines[k]);
+    a += kA == A::kRowMajor ? 1 : kTileRows;
     b += kPanelColumns;
   }
 #pragma GCC unroll 8
@@ -49,12 +57,12 @@ HWY_NOINLINE void Micro(const float* HWY_RESTRICT a, size_t a_step_row, size_t k
   }
 }
 
-using MicroFunction = void (*)(const float*, size_t, size_t, const float*, float*, size_t, bool);
+using MicroFunction = void (*)(const float*, size_t, size_t, const float*, float*, size_t, bool, const uint8_t* const*);
 
 // [rows - 1][vectors - 1]
-template <bool kPackedA>
+template <A kA>
 HWY_INLINE MicroFunction MicroFor(size_t rows, size_t vectors) {
-#define NCHUNK_ROW(R) {Micro<R, 1, kPackedA>, Micro<R, 2, kPackedA>, Micro<R, 3, kPackedA>}
+#define NCHUNK_ROW(R) {Micro<R, 1, kA>, Micro<R, 2, kA>, Micro<R, 3, kA>}
   static constexpr MicroFunction kTable[kMicroRows][kPanelVectors] = {
       NCHUNK_ROW(1), NCHUNK_ROW(2), NCHUNK_ROW(3), NCHUNK_ROW(4),
 #if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_NEON
@@ -66,17 +74,33 @@ HWY_INLINE MicroFunction MicroFor(size_t rows, size_t vectors) {
 }
 
 // One tile of at most kTileRows rows; c must have room for whole vectors.
-template <bool kPackedA>
+template <A kA>
 HWY_INLINE void Tile(const float* a, size_t a_step_row, size_t rows, size_t kc, const float* b, size_t vectors, float* c,
-                     size_t ldc, bool accumulate) {
-  for (size_t i = 0; i < rows; i += kMicroRows) {
+                     size_t ldc, bool accumulate, const uint8_t* const* lines = nullptr) {
+  constexpr A kRest = kA == A::kPackedPrefetch ? A::kPacked : kA;
+  const size_t first = rows < kMicroRows ? rows : kMicroRows;
+  MicroFor<kA>(first, vectors)(a, a_step_row, kc, b, c, ldc, accumulate, lines);
+  for (size_t i = kMicroRows; i < rows; i += kMicroRows) {
     const size_t count = rows - i < kMicroRows ? rows - i : kMicroRows;
-    MicroFor<kPackedA>(count, vectors)(a + i * (kPackedA ? 1 : a_step_row), a_step_row, kc, b, c + i * ldc, ldc, accumulate);
+    MicroFor<kRest>(count, vectors)(a + i * (kA == A::kRowMajor ? a_step_row : 1), a_step_row, kc, b, c + i * ldc, ldc,
+                                    accumulate, nullptr);
   }
 }
 
+HWY_INLINE void PackedTile(const float* a, size_t rows, size_t kc, const float* b, size_t vectors, float* c, size_t ldc,
+                           bool accumulate, PrefetchList* ahead) {
+  const size_t left = static_cast<size_t>(ahead->end - ahead->at);
+  if (left >= kc) {
+    Tile<A::kPackedPrefetch>(a, 0, rows, kc, b, vectors, c, ldc, accumulate, ahead->at);
+    ahead->at += kc;
+    return;
+  }
+  for (; ahead->at != ahead->end; ++ahead->at) Prefetch(*ahead->at);
+  Tile<A::kPacked>(a, 0, rows, kc, b, vectors, c, ldc, accumulate);
+}
+
 inline void GemmPanel(const float* a, size_t tokens, size_t kc, const float* panel, size_t columns, float* y, size_t ldy,
-                      bool accumulate) {
+                      bool accumulate, PrefetchList* ahead) {
   const size_t vectors = (columns + kLanes - 1) / kLanes;
   const bool whole = columns == vectors * kLanes;
   alignas(64) float edge[kTileRows * kPanelColumns];
@@ -84,11 +108,11 @@ inline void GemmPanel(const float* a, size_t tokens, size_t kc, const float* pan
     const size_t rows = tokens - t < kTileRows ? tokens - t : kTileRows;
     float* out = y + t * ldy;
     if (whole) {
-      Tile<true>(a, 0, rows, kc, panel, vectors, out, ldy, accumulate);
+      PackedTile(a, rows, kc, panel, vectors, out, ldy, accumulate, ahead);
       continue;
     }
     // Whole vectors do not fit beside the end of a row: through a tile of our own.
-    Tile<true>(a, 0, rows, kc, panel, vectors, edge, kPanelColumns, false);
+    PackedTile(a, rows, kc, panel, vectors, edge, kPanelColumns, false, ahead);
     for (size_t i = 0; i < rows; ++i) {
       const float* from = edge + i * kPanelColumns;
       for (size_t j = 0; j < columns; ++j) out[i * ldy + j] = accumulate ? out[i * ldy + j] + from[j] : from[j];

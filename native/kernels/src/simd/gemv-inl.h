@@ -98,7 +98,10 @@ inline void GemvRows(const uint8_t* const* rows, const float* xs, size_t count, 
 template <size_t kRows, Dtype kDtype>
 HWY_INLINE void DotBlock(const float* HWY_RESTRICT x, size_t k, const uint8_t* weight, float* HWY_RESTRICT y) {
   constexpr size_t kBytes = ElementBytes(kDtype);
+  // The rows are one stretch of memory, too many streams for the hardware to see: asked for in order, this far ahead.
+  constexpr size_t kAheadBytes = 8192;
   const size_t row_bytes = k * kBytes;
+  const uint8_t* ahead = weight + kAheadBytes;
   V even[kRows];
   V odd[kRows];
 #pragma GCC unroll 4
@@ -107,6 +110,8 @@ HWY_INLINE void DotBlock(const float* HWY_RESTRICT x, size_t k, const uint8_t* w
   for (; j + 2 * kLanes <= k; j += 2 * kLanes) {
     const V x0 = hn::LoadU(df, x + j);
     const V x1 = hn::LoadU(df, x + j + kLanes);
+    for (size_t b = 0; b < 2 * kLanes * kBytes * kRows; b += 64) Prefetch(ahead + b);
+    ahead += 2 * kLanes * kBytes * kRows;
 #pragma GCC unroll 4
     for (size_t i = 0; i < kRows; ++i) {
       const uint8_t* at = weight + i * row_bytes + j * kBytes;
