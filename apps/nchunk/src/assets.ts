@@ -6,5 +6,5 @@ const ASSETS = path.resolve(path.dirname(fileURLToPath(import.meta.url)), "..", 
 
 /** The small model that the demonstration asks, a Hugging Face checkpoint. */
 export const DEMO_MODEL = path.join(ASSETS, "demo-model");
-/** Its pictures, clip and questions. */
-export const DEMO_QUESTIONS = path.join(ASSETS, "demo");
+/** The questions it is asked, beside their pictures and clip. */
+export const DEMO_QUESTIONS = path.join(ASSETS, "demo", "questions.json");

@@ -16,7 +16,11 @@ const exists = (file: string): Promise<boolean> =>
  * The flash image behind `--model`: the folder itself when it is one, else the cached conversion of the
  * checkpoint that it holds (made now, with progress, when it is missing or the checkpoint has changed).
  */
-export async function flashImageOf(modelDir: string, signal?: AbortSignal): Promise<string> {
+export async function flashImageOf(
+  modelDir: string,
+  signal?: AbortSignal,
+  layout: { bundled?: boolean } = {},
+): Promise<string> {
   if (await exists(path.join(modelDir, "manifest.json"))) return modelDir;
   if (!(await exists(path.join(modelDir, "config.json")))) {
     throw new NchunkError(
@@ -30,6 +34,7 @@ export async function flashImageOf(modelDir: string, signal?: AbortSignal): Prom
     ensureFlashImage({
       checkpointDir: modelDir,
       cacheDir,
+      ...layout,
       onProgress: ({ bytesDone, bytesTotal }) =>
         report(bytesTotal > 0 ? bytesDone / bytesTotal : undefined, formatBytes(bytesDone)),
       ...(signal ? { signal } : {}),

@@ -94,32 +94,22 @@ describe("run", () => {
   });
 });
 
-describe("convert --reorder", () => {
-  it("leaves the dense answer as it is", async () => {
-    const shape = JSON.parse(
-      await readFile(path.join(fixtureModel(MODEL), "config.json"), "utf8"),
-    ) as { text_config: { intermediate_size: number } };
-    const rows = shape.text_config.intermediate_size;
-    const frequencies = Array.from({ length: rows }, (_, row) => ((row * 7919) % rows) / rows);
-    const record = path.join(folder, "activations.json");
+describe("convert --calibration", () => {
+  it("stores rows hot first, and leaves the dense answer as it is", async () => {
+    const prompts = path.join(folder, "prompts.json");
     await writeFile(
-      record,
-      JSON.stringify({
-        schemaVersion: 1,
-        samples: 1,
-        frequencies: { "layers.0.mlp_out": frequencies },
-      }),
+      prompts,
+      JSON.stringify([
+        { prompt: "Hello" },
+        { prompt: "What is it?", image: fixtureImage("wide-150x50.png") },
+      ]),
     );
     const out = path.join(folder, "reordered");
-    await nchunkJson([
-      "convert",
-      "--model",
-      fixtureModel(MODEL),
-      "--out",
-      out,
-      "--reorder",
-      record,
-    ]);
+    const convert = ["convert", "--model", fixtureModel(MODEL), "--out", out];
+    const manifest = (await nchunkJson([...convert, "--calibration", prompts])) as unknown as {
+      flash: { bundles: { permutation?: unknown }[] };
+    };
+    expect(manifest.flash.bundles.every(({ permutation }) => permutation !== undefined)).toBe(true);
     const args = ["--prompt", "Hello", "--policy", "dense", "--max-new-tokens", "6"];
     const reordered = await nchunkJson(["run", "--model", out, ...args]);
     const plain = await nchunkJson(["run", "--model", fixtureModel(MODEL), ...args]);
@@ -189,9 +179,9 @@ describe("wrong input", () => {
       /profile/,
     ],
     [
-      "a broken activation record",
-      ["convert", "--model", model, "--out", "/tmp/x", "--reorder", fixtureGolden(MODEL)],
-      /activation record/,
+      "broken calibration prompts",
+      ["convert", "--model", model, "--out", "/tmp/x", "--calibration", fixtureGolden(MODEL)],
+      /list of prompts/,
     ],
   ];
   it.each(cases)("%s is a clear error, for people and for programs", async (_, args, says) => {

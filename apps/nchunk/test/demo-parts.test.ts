@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { lognormalImportance } from "../src/demo/importance";
-import { isRight } from "../src/demo/questions";
+import { isRight } from "../src/demo/is-right";
 import { formatBytes, formatNs } from "../src/terminal/format";
 
 describe("the importances at scale", () => {

@@ -2,7 +2,8 @@ import type { DeviceProfile } from "@neuron-chunking/latency-model";
 import { VlmExecutor } from "@neuron-chunking/vlm-executor";
 import { addReads, meanChunkRows, noReads } from "../totals";
 import type { Output } from "../terminal/output";
-import { isRight, type DemoQuestion } from "./questions";
+import { visuals, type Prompt } from "../prompts";
+import { isRight } from "./is-right";
 
 /** Share of rows left out by the lossy policies, as in the paper's middle setting. */
 const SPARSITY = 0.5;
@@ -32,7 +33,7 @@ export interface PolicyRun {
 export async function runPolicy(
   policy: DemoPolicy,
   imageDir: string,
-  questions: DemoQuestion[],
+  questions: Prompt[],
   profile: DeviceProfile,
   output: Output,
   signal: AbortSignal,
@@ -50,13 +51,13 @@ export async function runPolicy(
     let tokens = 0;
     let decodeNs = 0;
     let exact = true;
-    for (const { id, prompt, image, frames, answer: expected } of questions) {
-      const about = image ? "picture" : "clip";
+    for (const question of questions) {
+      const { id, prompt, answer: expected = "" } = question;
+      const about = question.image ? "picture" : "clip";
       output.write(`  ${about} ${id}: ${prompt}  `);
       const stream = executor.ask({
         prompt,
-        ...(image ? { images: [image] } : {}),
-        ...(frames ? { videos: [frames] } : {}),
+        ...visuals(question),
         maxNewTokens: MAX_ANSWER_TOKENS,
         signal,
       });

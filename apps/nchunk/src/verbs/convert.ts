@@ -1,8 +1,9 @@
 import path from "node:path";
-import { hotColdPermutation } from "@neuron-chunking/chunk-selector";
+import { VlmExecutor } from "@neuron-chunking/vlm-executor";
 import { convertCheckpoint } from "@neuron-chunking/weight-store";
 import type { Command } from "commander";
-import { readFrequencies } from "../calibration";
+import { flashImageOf } from "../model-source";
+import { loadPrompts, visuals } from "../prompts";
 import { formatBytes } from "../terminal/format";
 import { withProgress } from "../terminal/progress";
 import { runVerb } from "./run-verb";
@@ -11,15 +12,34 @@ interface ConvertOptions {
   model: string;
   out: string;
   bundled: boolean;
-  reorder?: string;
+  calibration?: string;
   json?: boolean;
 }
 
-async function permutationsFrom(file: string): Promise<Record<string, Uint32Array>> {
-  const frequencies = await readFrequencies(file);
-  return Object.fromEntries(
-    Object.entries(frequencies).map(([bundle, values]) => [bundle, hotColdPermutation(values)]),
-  );
+/** Hot-cold row orders from the activations that the prompts of a file cause, each run once with every row. */
+async function hotColdOrders(
+  options: ConvertOptions,
+  file: string,
+  signal: AbortSignal,
+): Promise<Record<string, Uint32Array>> {
+  const prompts = await loadPrompts(file);
+  const imageDir = await flashImageOf(options.model, signal, { bundled: options.bundled });
+  const executor = await VlmExecutor.open(imageDir, { policy: "dense", signal });
+  async function* inputs() {
+    for (const prompt of prompts) {
+      yield await executor.prepare({ prompt: prompt.prompt, ...visuals(prompt), signal });
+    }
+  }
+  try {
+    return await withProgress("Running the calibration prompts", (report) =>
+      executor.calibrate(inputs(), {
+        signal,
+        onProgress: (done) => report(done / prompts.length, `${done} of ${prompts.length}`),
+      }),
+    );
+  } finally {
+    await executor.close();
+  }
 }
 
 export function registerConvert(program: Command): void {
@@ -32,13 +52,15 @@ export function registerConvert(program: Command): void {
     .requiredOption("--out <dir>", "the flash image to make")
     .option("--no-bundled", "keep q, k, v and gate, up apart, as the paper reads them")
     .option(
-      "--reorder <file>",
-      "store often active rows first, by the activation frequencies in this file (`nchunk run --record-activations`)",
+      "--calibration <file>",
+      "store often active rows first, as the prompts of this JSON file ([{ prompt, image?, frames? }]) show them",
     )
     .option("--json", "print the manifest as JSON")
     .action((options: ConvertOptions) =>
       runVerb(options, async (output, signal) => {
-        const permutations = options.reorder ? await permutationsFrom(options.reorder) : undefined;
+        const permutations = options.calibration
+          ? await hotColdOrders(options, options.calibration, signal)
+          : undefined;
         const outputDir = path.resolve(options.out);
         const manifest = await withProgress(`Converting ${options.model}`, (report) =>
           convertCheckpoint({

@@ -3,10 +3,10 @@ import { DEMO_MODEL, DEMO_QUESTIONS } from "../assets";
 import { cacheFolder } from "../cache";
 import { measureAtScale } from "../demo/at-scale";
 import { runPolicy, type DemoPolicy, type PolicyRun } from "../demo/policy-run";
-import { loadQuestions } from "../demo/questions";
 import { describeRuns, describeScale, INTRODUCTION } from "../demo/text";
 import { profileOf } from "../device-profile";
 import { flashImageOf } from "../model-source";
+import { loadPrompts } from "../prompts";
 import { formatBytes } from "../terminal/format";
 import { withProgress } from "../terminal/progress";
 import { runVerb } from "./run-verb";
@@ -22,7 +22,7 @@ export function registerDemo(program: Command): void {
     .option("--json", "print the tables as JSON")
     .action((options: { json?: boolean }) =>
       runVerb(options, async (output, signal) => {
-        const questions = await loadQuestions(DEMO_QUESTIONS);
+        const questions = await loadPrompts(DEMO_QUESTIONS);
         output.line(INTRODUCTION.trim());
         const probeFolder = await cacheFolder("probe");
         const { profile } = await profileOf(probeFolder, signal);
