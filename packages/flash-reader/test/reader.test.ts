@@ -8,6 +8,7 @@ import { firstWrongView, rejection, scattered, temporaryDirectory } from "./supp
 import { testSeed, toRanges, writeNoise } from "./support.js";
 
 const directory = temporaryDirectory();
+const memoryDirectory = temporaryDirectory("/dev/shm");
 const path = join(directory, "data.bin");
 const SIZE_BYTES = 4_000_123;
 const file = writeNoise(path, SIZE_BYTES);
@@ -308,8 +309,7 @@ describe("direct I/O", () => {
   });
 
   it("R11: memory file systems are buffered when optional, refused when required", async () => {
-    const shared = temporaryDirectory("/dev/shm");
-    const inMemory = join(shared, "data.bin");
+    const inMemory = join(memoryDirectory, "data.bin");
     writeFileSync(inMemory, file);
     const error = await rejection(FlashReader.open(inMemory, { directIo: "required" }));
     expect(error).toMatchObject({

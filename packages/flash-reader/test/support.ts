@@ -6,7 +6,7 @@ import { afterAll } from "vitest";
 import type { ByteRanges, FlashReader, ReadResult } from "../src/index.js";
 import { FlashReaderError } from "../src/index.js";
 
-/** A directory on the disk that holds the repository (direct I/O usually works there), removed at the end. */
+/** A directory on the disk that holds the repository (direct I/O usually works there), removed at the end. Call it outside tests. */
 export function temporaryDirectory(base?: string): string {
   const parent = base ?? fileURLToPath(new URL("../.cache", import.meta.url));
   mkdirSync(parent, { recursive: true });
