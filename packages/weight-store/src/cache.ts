@@ -6,7 +6,7 @@ import { findWeightFiles } from "./checkpoint.js";
 import { convertCheckpoint, type ConvertOptions } from "./convert.js";
 import { WeightStoreError, withFileErrors } from "./errors.js";
 import { hashFile } from "./files.js";
-import { readManifest, type Manifest } from "./manifest.js";
+import { readManifest, writeManifest, type Manifest, type SourceFile } from "./manifest.js";
 import { optionsSha256, sourceStates, type ImageOptions } from "./sources.js";
 
 /** How often a finished conversion of another process is looked for. */
@@ -37,8 +37,11 @@ export async function ensureFlashImage(
   const dir = join(cacheDir, await cacheName(checkpointDir, options));
   for (;;) {
     signal?.throwIfAborted();
-    if (await isUpToDate(dir, checkpointDir, options)) {
-      return { dir, manifest: await readManifest(dir), converted: false };
+    const current = await compareWithSources(dir, checkpointDir, options);
+    if (current !== undefined) {
+      const { manifest, sourceFiles } = current;
+      if (sourceFiles !== undefined) await rememberTimes(dir, manifest, sourceFiles);
+      return { dir, manifest, converted: false };
     }
     try {
       const manifest = await convertCheckpoint({ ...options, outputDir: dir, overwrite: true });
@@ -68,24 +71,45 @@ export async function isUpToDate(
   checkpointDir: string,
   options: ImageOptions = {},
 ): Promise<boolean> {
+  return (await compareWithSources(dir, checkpointDir, options)) !== undefined;
+}
+
+/** @returns The manifest of an image that is up to date, with its sources' new times where these changed. */
+async function compareWithSources(
+  dir: string,
+  checkpointDir: string,
+  options: ImageOptions,
+): Promise<{ manifest: Manifest; sourceFiles?: SourceFile[] } | undefined> {
   const manifest = await readManifest(dir).catch((error: unknown) => {
     if (error instanceof WeightStoreError && error.code !== "IO_ERROR") return undefined;
     throw error;
   });
   if (manifest === undefined || manifest.source.optionsSha256 !== optionsSha256(options)) {
-    return false;
+    return undefined;
   }
-  if (!(await isWhole(dir, manifest))) return false;
+  if (!(await isWhole(dir, manifest))) return undefined;
   const weightFiles = (await findWeightFiles(checkpointDir)).files;
   const now = await sourceStates({ dir: checkpointDir, weightFiles });
   const then = new Map(manifest.source.files.map((file) => [file.name, file]));
-  if (now.length !== then.size) return false;
+  if (now.length !== then.size) return undefined;
+  const sourceFiles: SourceFile[] = [];
+  let touched = false;
   for (const { name, path, sizeBytes, mtimeMs } of now) {
     const file = then.get(name);
-    if (file?.sizeBytes !== sizeBytes) return false;
-    if (file.mtimeMs !== mtimeMs && file.sha256 !== (await hashFile(path))) return false;
+    if (file?.sizeBytes !== sizeBytes) return undefined;
+    if (file.mtimeMs !== mtimeMs) {
+      touched = true;
+      if (file.sha256 !== (await hashFile(path))) return undefined;
+    }
+    sourceFiles.push({ ...file, mtimeMs });
   }
-  return true;
+  return touched ? { manifest, sourceFiles } : { manifest };
+}
+
+/** Notes the new times of unchanged files, so that they are not hashed at every start; a read-only image stays as it is. */
+async function rememberTimes(dir: string, manifest: Manifest, files: SourceFile[]): Promise<void> {
+  manifest.source.files = files;
+  await writeManifest(dir, manifest).catch(() => undefined);
 }
 
 /** Whether every file of the image is there in its size. */

@@ -3,7 +3,7 @@ import { mkdir, open, readdir, rename, rm, stat, type FileHandle } from "node:fs
 import { basename, dirname, join, resolve } from "node:path";
 import { openCheckpoint, type Checkpoint } from "./checkpoint.js";
 import { asFileError, WeightStoreError } from "./errors.js";
-import { hashFile, requireSpace, syncDirectory, writeDurably } from "./files.js";
+import { hashFile, requireSpace, syncDirectory } from "./files.js";
 import { permutationTensorName, planImage, type ImagePlan } from "./image-plan.js";
 import { ImageWriter } from "./image-writer.js";
 import { Journal } from "./journal.js";
@@ -13,6 +13,7 @@ import {
   MANIFEST_FILE,
   manifestHead,
   RESIDENT_FILE,
+  writeManifest,
   type HashedFile,
   type Manifest,
   type SourceFile,
@@ -182,10 +183,7 @@ class Conversion {
       const files = await writer.copyFiles(this.sources.filter(({ weights }) => !weights));
       await requireUnchanged(this.sources);
       const manifest = this.manifest(sourceFiles, optionsHash, flash, resident, files);
-      await writeDurably(
-        join(this.journal.dir, MANIFEST_FILE),
-        `${JSON.stringify(manifest, null, 1)}\n`,
-      );
+      await writeManifest(this.journal.dir, manifest);
       this.begin("finish", MANIFEST_FILE);
       return manifest;
     } finally {

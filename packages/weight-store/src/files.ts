@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { open, rename, statfs, type FileHandle } from "node:fs/promises";
+import { open, rename, rm, statfs, type FileHandle } from "node:fs/promises";
 import { WeightStoreError, withFileErrors } from "./errors.js";
 
 /** Large enough that a call's overhead vanishes, small enough to keep two of them without thinking. */
@@ -114,15 +114,20 @@ export async function syncDirectory(dir: string): Promise<void> {
 
 /** Writes a small file durably: bytes first, then, by rename, its name. */
 export async function writeDurably(path: string, text: string): Promise<void> {
-  const temporary = `${path}.tmp`;
-  const file = await open(temporary, "w");
+  const temporary = `${path}.${process.pid}.tmp`;
   try {
-    await writeFully(file, new TextEncoder().encode(text), 0);
-    await file.sync();
-  } finally {
-    await file.close();
+    const file = await open(temporary, "w");
+    try {
+      await writeFully(file, new TextEncoder().encode(text), 0);
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+    await rename(temporary, path);
+  } catch (error) {
+    await rm(temporary, { force: true });
+    throw error;
   }
-  await rename(temporary, path);
 }
 
 /** @throws WeightStoreError NO_SPACE when the file system of `dir` has fewer than `neededBytes` left for us. */

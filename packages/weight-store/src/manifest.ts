@@ -2,6 +2,7 @@ import { join } from "node:path";
 import type { DType } from "./dtype.js";
 import { WeightStoreError } from "./errors.js";
 import type { DecoderShape, ModelShape, VisionShape } from "./families/shapes.js";
+import { writeDurably } from "./files.js";
 import { BUNDLE_KINDS, type BundleKind } from "./image-plan.js";
 import { Fields, readJsonObject } from "./json-fields.js";
 
@@ -97,6 +98,11 @@ const DTYPES: readonly DType[] = ["f32", "bf16", "f16"];
 export async function readManifest(dir: string): Promise<Manifest> {
   const path = join(dir, MANIFEST_FILE);
   return parseManifest(await readJsonObject(path, "INVALID_MANIFEST"), path);
+}
+
+/** Writes `manifest.json` durably and at once. */
+export async function writeManifest(dir: string, manifest: Manifest): Promise<void> {
+  await writeDurably(join(dir, MANIFEST_FILE), `${JSON.stringify(manifest, null, 1)}\n`);
 }
 
 /** Checks a parsed manifest; `path` serves the error messages. */

@@ -78,7 +78,15 @@ describe("an image is up to date", () => {
     const { dir: imageDir } = await ensure();
     utimesSync(weights(), new Date(0), new Date(0));
     expect(await isUpToDate(imageDir, checkpointDir)).toBe(true);
-    expect((await ensure()).converted).toBe(false);
+    const before = readFileSync(join(imageDir, "manifest.json"), "utf8");
+    const { converted, manifest } = await ensure();
+    expect(converted).toBe(false);
+    // The new time is noted, so that the next start need not read the weights.
+    expect(manifest.source.files.find(({ name }) => name === "model.safetensors")?.mtimeMs).toBe(0);
+    const after = readFileSync(join(imageDir, "manifest.json"), "utf8");
+    expect(JSON.parse(after)).toEqual(manifest);
+    expect(after).not.toBe(before);
+    await verifyFlashImage(imageDir);
   });
 
   it("not when weights, of the same size, have other bytes", async () => {
