@@ -10,6 +10,8 @@ export interface Effort {
   /** Bytes of one batch of large reads; small reads are limited by `maxReads`. */
   readonly batchBytes: number;
   readonly maxReads: number;
+  /** About how long one batch may take, by the warm-up's estimate: keeps slow devices to the same total. */
+  readonly batchNs: number;
   readonly warmUpNs: number;
 }
 
@@ -17,17 +19,21 @@ export const QUICK_EFFORT: Effort = {
   rounds: 5,
   batchBytes: 16 << 20,
   maxReads: 384,
+  batchNs: 2e7,
   warmUpNs: 2e8,
 };
 export const THOROUGH_EFFORT: Effort = {
   rounds: 15,
   batchBytes: 48 << 20,
   maxReads: 1536,
+  batchNs: 1e8,
   warmUpNs: 3e9,
 };
 
 /** A sample this far from its size's median is measured again, once (P2). */
 const REPEAT_DEVIATION = 0.2;
+/** Samples of one size that are measured again at most: on a busy machine nearly all deviate. */
+const MAX_REPEATS = 2;
 /** A sample this far from its size's median counts as noisy (P2). */
 const FLAG_DEVIATION = 0.03;
 
@@ -70,6 +76,8 @@ class Measuring {
   readonly #reader: FlashReader;
   readonly #options: MeasureOptions;
   readonly #latenciesNs: number[][];
+  /** Of the last warm-up read of each size; as if free until then. */
+  readonly #estimatesNs: number[];
   readonly #landing: LandingBuffer;
   readonly #ranges: { offsetsBytes: Float64Array; lengthsBytes: Float64Array };
   // Fixed seed: two profiles of one device differ by the device, not by our choices.
@@ -80,9 +88,11 @@ class Measuring {
     this.#options = options;
     const { sizesBytes, effort } = options;
     this.#latenciesNs = sizesBytes.map(() => []);
-    const most = sizesBytes.map((size) =>
-      reader.landingBytesBound(this.#readCount(size), this.#readCount(size) * size),
-    );
+    this.#estimatesNs = sizesBytes.map(() => 0);
+    const most = sizesBytes.map((size, index) => {
+      const count = this.#readCount(index);
+      return reader.landingBytesBound(count, count * size);
+    });
     this.#landing = reader.allocate(Math.max(...most));
     // First touch is the kernel's work, not the device's.
     this.#landing.bytes.fill(1);
@@ -93,19 +103,25 @@ class Measuring {
   }
 
   /** Equal shares for every thread, at least four each, so that the last round of reads weighs little. */
-  #readCount(sizeBytes: number): number {
-    const { batchBytes, maxReads } = this.#options.effort;
+  #readCount(index: number): number {
+    const { sizesBytes, effort } = this.#options;
+    const sizeBytes = sizesBytes[index];
     const { threads, sizeBytes: fileBytes } = this.#reader;
-    const wanted = Math.max(4 * threads, Math.min(maxReads, Math.floor(batchBytes / sizeBytes)));
+    const affordable = Math.min(
+      effort.maxReads,
+      Math.floor(effort.batchBytes / sizeBytes),
+      Math.floor(effort.batchNs / Math.max(1, this.#estimatesNs[index])),
+    );
     // Reads keep a distance of their own size, so that none can be merged.
     const possible = Math.floor(fileBytes / (2 * sizeBytes + 4 * this.#reader.alignmentBytes));
-    const count = Math.min(wanted, possible, maxReads);
+    const count = Math.min(Math.max(4 * threads, affordable), possible, effort.maxReads);
     return Math.max(1, count - (count % threads));
   }
 
   /** Offsets are multiples of the size, as rows of that size would be: unaligned sizes pay for widening. */
-  #place(sizeBytes: number): ByteRanges {
-    const count = this.#readCount(sizeBytes);
+  #place(index: number): ByteRanges {
+    const sizeBytes = this.#options.sizesBytes[index];
+    const count = this.#readCount(index);
     const slots = Math.floor(this.#reader.sizeBytes / sizeBytes);
     const strideSlots = Math.floor(slots / count);
     const shift = this.#nextRandom() % strideSlots;
@@ -117,9 +133,9 @@ class Measuring {
     return { offsetsBytes, lengthsBytes, count };
   }
 
-  async #readOnce(sizeBytes: number): Promise<number> {
+  async #readOnce(index: number): Promise<number> {
     const { signal } = this.#options;
-    const ranges = this.#place(sizeBytes);
+    const ranges = this.#place(index);
     const result = await this.#reader.read(ranges, {
       into: this.#landing,
       ...(signal !== undefined && { signal }),
@@ -127,16 +143,22 @@ class Measuring {
     return result.elapsedNs / ranges.count;
   }
 
+  /** Every size at least once, to learn how many reads of it the time allows. */
   async warmUp(): Promise<void> {
     const { sizesBytes, effort } = this.#options;
     const until = process.hrtime.bigint() + BigInt(effort.warmUpNs);
-    for (let i = 0; process.hrtime.bigint() < until; i++) {
-      await this.#readOnce(sizesBytes[i % sizesBytes.length]);
+    for (let i = 0; i < sizesBytes.length || process.hrtime.bigint() < until; i++) {
+      const index = i % sizesBytes.length;
+      // A first guess from the next smaller size keeps the first batches of a slow device short.
+      if (this.#estimatesNs[index] === 0) {
+        this.#estimatesNs[index] = index === 0 ? effort.batchNs : this.#estimatesNs[index - 1];
+      }
+      this.#estimatesNs[index] = await this.#readOnce(index);
     }
   }
 
   async sample(index: number): Promise<void> {
-    this.#latenciesNs[index].push(await this.#readOnce(this.#options.sizesBytes[index]));
+    this.#latenciesNs[index].push(await this.#readOnce(index));
   }
 
   /** One more sample for each that deviates widely; the median then decides. Returns how many. */
@@ -144,8 +166,9 @@ class Measuring {
     let repeated = 0;
     for (let index = 0; index < this.#latenciesNs.length; index++) {
       const wide = this.#deviations(index).filter((deviation) => deviation > REPEAT_DEVIATION);
-      for (let i = 0; i < wide.length; i++) await this.sample(index);
-      repeated += wide.length;
+      const again = Math.min(wide.length, MAX_REPEATS);
+      for (let i = 0; i < again; i++) await this.sample(index);
+      repeated += again;
     }
     return repeated;
   }
