@@ -153,23 +153,29 @@ export class Session {
   }
 
   /**
-   * Takes in frames of a clip, each through the decoder as it comes (frame appending, PAPER.md). A clip may be
-   * appended in several calls: `end` says with which it ends, as the model was trained to see a mark there.
+   * Takes in frames of a clip, each in passes of its own (frame appending, PAPER.md). A clip may be appended in
+   * several calls: `end` says with which it ends, as the model was trained to see a mark there.
    */
   async appendFrames(
     frames: readonly PictureSource[],
     { signal, end = true }: AppendFramesOptions = {},
   ): Promise<void> {
     const { prompting, config } = this.model;
-    await this.exclusively("appendFrames", async () => {
-      const clip = await prompting.clip(frames, signal);
-      // The mark at the end is one of them.
-      const count = clip.tokenCount - (end ? 0 : 1);
-      this.cache.requireRoom(this.pending.length + count);
-      const tokenIds = new Int32Array(count).fill(config.multimodal?.videoTokenId ?? 0);
-      const input = await encodePixels(this.model, { tokenIds, clips: [clip] }, signal, end);
-      await this.extend(input, "frames", signal);
-    });
+    await this.exclusively("appendFrames", () =>
+      this.allOrNothing(async () => {
+        const last = frames.length - 1;
+        for (const [index, frame] of frames.entries()) {
+          const ends = end && index === last;
+          const clip = await prompting.clip([frame], signal);
+          // The mark at the end is one of them.
+          const count = clip.tokenCount - (ends ? 0 : 1);
+          this.cache.requireRoom(this.pending.length + count);
+          const tokenIds = new Int32Array(count).fill(config.multimodal?.videoTokenId ?? 0);
+          const input = await encodePixels(this.model, { tokenIds, clips: [clip] }, signal, ends);
+          await this.extend(input, "frames", signal);
+        }
+      }),
+    );
   }
 
   /**
@@ -311,6 +317,21 @@ export class Session {
     [this.logits, this.nextLogits] = [this.nextLogits, this.logits];
     this.hasLogits = true;
     this.pending = [];
+  }
+
+  /** Several passes that count only if all succeed. */
+  private async allOrNothing(task: () => Promise<void>): Promise<void> {
+    const { pending, hasLogits } = this;
+    const length = this.cache.length;
+    const logits = this.logits.slice();
+    try {
+      await task();
+    } catch (cause) {
+      this.cache.rollBackTo(length);
+      this.logits.set(logits);
+      Object.assign(this, { pending, hasLogits });
+      throw cause;
+    }
   }
 
   private async exclusively<T>(what: string, task: () => Promise<T>): Promise<T> {

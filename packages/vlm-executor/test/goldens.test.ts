@@ -4,8 +4,9 @@
  */
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { VlmExecutor } from "../src/index.js";
+import { loadTokenizer } from "../src/inputs/index.js";
 import { encodePixels } from "../src/model.js";
-import { picturePath, readGolden, readGoldenTensors } from "./support/goldens.js";
+import { modelPath, picturePath, readGolden, readGoldenTensors } from "./support/goldens.js";
 import type { GoldenCase, GoldenTensor, ModelGolden } from "./support/goldens.js";
 import { Images, openInsides, relativeError } from "./support/images.js";
 
@@ -88,10 +89,13 @@ describe.each(MODELS)("%s", (checkpoint, goldenName) => {
     const session = executor.createSession();
     await session.appendPrompt(await executor.prepare(request(c)));
     const ids: number[] = [];
+    let text = "";
     for await (const token of session.generate({ maxNewTokens: 32, stopTokenIds: [] })) {
       ids.push(token.id);
+      text += token.text;
     }
     expect(ids).toEqual(c.greedy!.ids);
+    expect(text).toBe((await loadTokenizer(modelPath(checkpoint))).decode(ids));
     expect(session.accuracy).toBe("exact");
     session.close();
   });

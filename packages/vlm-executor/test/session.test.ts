@@ -1,10 +1,10 @@
-import { cp, readFile, rm, truncate, writeFile } from "node:fs/promises";
+import { cp, readFile, rm, truncate } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { VlmExecutor, VlmExecutorError } from "../src/index.js";
-import type { GeneratedToken, Session, VlmExecutorErrorCode } from "../src/index.js";
+import { VlmExecutor } from "../src/index.js";
 import { picturePath } from "./support/goldens.js";
 import { Images, relativeError } from "./support/images.js";
+import { code, collect, greedy, ids } from "./support/sessions.js";
 
 const PROMPT = Array.from({ length: 12 }, (_, i) => 10 + i * 7);
 const MORE = [40, 50, 60];
@@ -22,26 +22,6 @@ afterAll(async () => {
   await seeing.close();
   await images.remove();
 });
-
-async function code(action: Promise<unknown>): Promise<VlmExecutorErrorCode | "resolved"> {
-  return action.then(
-    () => "resolved" as const,
-    (cause: unknown) => {
-      if (cause instanceof VlmExecutorError) return cause.code;
-      throw cause;
-    },
-  );
-}
-
-async function collect(tokens: AsyncIterable<GeneratedToken>): Promise<GeneratedToken[]> {
-  const all: GeneratedToken[] = [];
-  for await (const token of tokens) all.push(token);
-  return all;
-}
-
-const ids = (tokens: readonly GeneratedToken[]) => tokens.map(({ id }) => id);
-const greedy = (session: Session, maxNewTokens: number) =>
-  collect(session.generate({ maxNewTokens, stopTokenIds: [] }));
 
 describe("a session", () => {
   it("takes a text in pieces or at once", async () => {
@@ -310,6 +290,21 @@ describe("pictures and clips", () => {
     expect(pieces.totals.prefill.steps).toBe(0);
   });
 
+  it("append all frames of a call or none", async () => {
+    const good = picturePath("clip-frame0.png");
+    const session = seeing.createSession();
+    await session.appendTokens(PROMPT);
+    const [first] = ids(await greedy(session, 1));
+    const { length } = session;
+    expect(await code(session.appendFrames([good, picturePath("absent.png")]))).toBe(
+      "FILE_NOT_FOUND",
+    );
+    expect(session.length).toBe(length);
+    const whole = seeing.createSession();
+    await whole.appendTokens([...PROMPT, first]);
+    expect(ids(await greedy(session, 4))).toEqual(ids(await greedy(whole, 4)));
+  });
+
   it("are refused by a text model", async () => {
     const session = text.createSession();
     expect(await code(session.appendImage(picturePath("square-40.png")))).toBe(
@@ -335,98 +330,5 @@ describe("pictures and clips", () => {
     });
     const short = { ...prompt, tokenIds: prompt.tokenIds.slice(1) };
     expect(await code(seeing.createSession().appendPrompt(short))).toBe("PLACEHOLDER_MISMATCH");
-  });
-});
-
-describe("ask", () => {
-  it("streams an answer and sums it up", async () => {
-    const answer = seeing.ask({
-      prompt: "What is in the image?",
-      images: [picturePath("square-40.png")],
-      maxNewTokens: 6,
-      stopTokenIds: [],
-    });
-    const tokens = await collect(answer);
-    const result = await answer.answer();
-    expect(result.tokenIds).toEqual(ids(tokens));
-    expect(result.text).toBe(tokens.map((token) => token.text).join(""));
-    expect(result).toMatchObject({ finishReason: "length", accuracy: "exact", policy: "dense" });
-    expect(result.totals.prefill.tokens).toBe(result.promptTokens);
-    expect(result.totals.decode.tokens).toBe(5);
-  });
-
-  it("gives the whole answer without being iterated, and what had come when left early", async () => {
-    const request = { prompt: "Why?", maxNewTokens: 6, stopTokenIds: [], chat: false };
-    const whole = await text.ask(request).answer();
-    expect(whole.tokenIds).toHaveLength(6);
-    const early = text.ask(request);
-    for await (const token of early) {
-      void token;
-      break;
-    }
-    expect((await early.answer()).tokenIds).toEqual(whole.tokenIds.slice(0, 1));
-  });
-
-  it("fails for whoever iterates and whoever awaits", async () => {
-    const answer = seeing.ask({ prompt: "?", images: [picturePath("absent.png")] });
-    expect(await code(collect(answer))).toBe("FILE_NOT_FOUND");
-    expect(await code(answer.answer())).toBe("FILE_NOT_FOUND");
-  });
-});
-
-describe("opening", () => {
-  it.each([
-    ["sparsity", { policy: "topk", sparsity: 1 }],
-    ["sparsity", { policy: "chunk", sparsity: -0.1 }],
-    ["threshold", { policy: "threshold" }],
-    ["contextLength", { contextLength: 0 }],
-    ["blockTokens", { blockTokens: 1.5 }],
-    ["landingBytes", { landingBytes: NaN }],
-  ] as const)("refuses a %s that makes no sense", async (name, options) => {
-    await expect(
-      VlmExecutor.open(await images.get("qwen2-tied-f32"), options),
-    ).rejects.toMatchObject({
-      code: "INVALID_OPTION",
-      message: expect.stringContaining(name) as string,
-    });
-  });
-
-  it("refuses a model beyond the memory budget, saying what it needs", async () => {
-    const dir = await images.get("llava-tied-f32");
-    const plan = await VlmExecutor.plan(dir);
-    expect(plan.totalBytes).toBe(
-      plan.residentBytes +
-        plan.kvCacheBytes +
-        plan.runStateBytes +
-        plan.visionStateBytes +
-        plan.pictureBytes +
-        plan.landingBytes,
-    );
-    await expect(
-      VlmExecutor.open(dir, { memoryBudgetBytes: plan.totalBytes - 1 }),
-    ).rejects.toMatchObject({ code: "MEMORY_BUDGET_EXCEEDED", expected: plan.totalBytes });
-    const executor = await VlmExecutor.open(dir, { memoryBudgetBytes: plan.totalBytes });
-    expect(executor.plan()).toEqual(plan);
-    await executor.close();
-  });
-
-  it("names an architecture it does not know, and those it does", async () => {
-    const dir = images.path("foreign");
-    await cp(await images.get("qwen2-tied-f32"), dir, { recursive: true });
-    const config = JSON.parse(await readFile(join(dir, "config.json"), "utf8")) as object;
-    await writeFile(join(dir, "config.json"), JSON.stringify({ ...config, model_type: "mamba" }));
-    await expect(VlmExecutor.open(dir)).rejects.toMatchObject({
-      code: "UNSUPPORTED_ARCHITECTURE",
-      message: expect.stringMatching(/"mamba".*llava_onevision, qwen2, llama/) as string,
-    });
-  });
-
-  it("is over once closed", async () => {
-    const executor = await VlmExecutor.open(await images.get("qwen2-tied-f32"));
-    const session = executor.createSession();
-    await executor.close();
-    await executor.close();
-    expect(() => executor.createSession()).toThrow(/closed/);
-    expect(await code(session.appendTokens(PROMPT))).toBe("CLOSED");
   });
 });
