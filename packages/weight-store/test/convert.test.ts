@@ -44,7 +44,8 @@ describe("every bundle holds the transposed weights", () => {
   });
   const families = ["llama", "qwen2", "llava_onevision"] as const;
   const cases = families.flatMap((family) =>
-    ["BF16", "F16", "F32"].flatMap((dtype) =>
+    // Every dtype for one family; the others differ from it in names only.
+    (family === "llama" ? ["BF16", "F16", "F32"] : ["BF16"]).flatMap((dtype) =>
       [true, false].flatMap((bundled) =>
         [true, false].map((reordered) => ({ family, dtype, bundled, reordered })),
       ),
