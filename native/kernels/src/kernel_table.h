@@ -12,7 +12,7 @@ namespace nchunk {
 
 // Rows of a packed A tile: tokens are taken this many at a time by every target.
 constexpr size_t kTileRows = 8;
-// Keys per block of attention: a multiple of every target's panel width (48, 24, 12, 3).
+// Keys per block of attention: a multiple of every target's panel width (48, 24, 12).
 constexpr size_t kKeyBlock = 96;
 // Weight rows multiplied at once when there is one token.
 constexpr size_t kGemvRows = 8;

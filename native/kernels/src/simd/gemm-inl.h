@@ -174,10 +174,6 @@ inline void Widen(const uint8_t* from, Dtype dtype, size_t count, float* to) {
 
 // Transposes kLanes rows of 4 floats: to[k * kPanelColumns + j] = from[j * stride + k], k < 4, j < kLanes.
 HWY_INLINE void TransposeFour(const float* HWY_RESTRICT from, size_t stride, float* HWY_RESTRICT to) {
-#if HWY_TARGET == HWY_SCALAR
-  (void)stride;
-  for (size_t k = 0; k < 4; ++k) to[k * kPanelColumns] = from[k];
-#else
   // 128-bit block b of vector i holds row 4 b + i, so a 4 x 4 transpose inside the blocks leaves lane j = row j.
   const hn::Full128<float> d128;
   V in[4];
@@ -203,7 +199,6 @@ HWY_INLINE void TransposeFour(const float* HWY_RESTRICT from, size_t stride, flo
   hn::StoreU(hn::BitCast(df, hn::InterleaveUpper(d64, a, b)), df, to + kPanelColumns);
   hn::StoreU(hn::BitCast(df, hn::InterleaveLower(d64, c, d)), df, to + 2 * kPanelColumns);
   hn::StoreU(hn::BitCast(df, hn::InterleaveUpper(d64, c, d)), df, to + 3 * kPanelColumns);
-#endif
 }
 
 // panel [kc, kPanelColumns] from `columns` rows of kc floats, `stride` floats apart; zeros beyond `columns`.

@@ -28,8 +28,8 @@ constexpr size_t kPanelColumns = kPanelVectors * kLanes;
 
 // ---- loads of weights: `kLanes` elements from any address
 
-#if HWY_TARGET == HWY_SCALAR
-// Highway's scalar conversion takes infinities and NaN for numbers.
+#if HWY_TARGET == HWY_EMU128
+// Highway's portable conversion takes infinities and NaN for numbers.
 HWY_INLINE float HalfToFloat(const uint8_t* bytes) {
   uint16_t half;
   memcpy(&half, bytes, sizeof(half));
@@ -57,8 +57,10 @@ HWY_INLINE V LoadWeights(const uint8_t* bytes) {
     const auto bits = hn::PromoteTo(DU(), hn::LoadU(d16, reinterpret_cast<const uint16_t*>(bytes)));
     return hn::BitCast(df, hn::ShiftLeft<16>(bits));
   } else {
-#if HWY_TARGET == HWY_SCALAR
-    return V(HalfToFloat(bytes));
+#if HWY_TARGET == HWY_EMU128
+    float wide[kLanes];
+    for (size_t i = 0; i < kLanes; ++i) wide[i] = HalfToFloat(bytes + 2 * i);
+    return hn::LoadU(df, wide);
 #else
     const hn::Rebind<hwy::float16_t, DF> d16;
     return hn::PromoteTo(df, hn::LoadU(d16, reinterpret_cast<const hwy::float16_t*>(bytes)));
