@@ -74,17 +74,22 @@ function installDebianPackages(needs) {
   });
 }
 
-function installDependencies() {
+/** Runs the pinned pnpm, which need not be installed; it also puts itself on the path, where turbo looks for it. */
+export function pnpmCommand(args) {
   const { packageManager } = JSON.parse(readFileSync(path.join(ROOT, "package.json"), "utf8"));
-  runStep("Installing dependencies", "npx", [
-    "--yes",
-    "--prefer-offline",
-    packageManager,
-    "install",
-    "--frozen-lockfile",
-    "--prefer-offline",
-  ]);
+  return ["npx", ["--yes", "--prefer-offline", packageManager, ...args]];
 }
+
+export const turboCommand = (task) =>
+  pnpmCommand([
+    "exec",
+    "turbo",
+    "run",
+    task,
+    "--concurrency=2",
+    "--output-logs=errors-only",
+    "--ui=stream",
+  ]);
 
 function isSetUp() {
   if (!existsSync(STAMP)) return false;
@@ -100,12 +105,11 @@ export function setUp({ withTests = false } = {}) {
   }
   installDebianPackages(withTests ? [...BUILD_NEEDS, ...TEST_NEEDS] : BUILD_NEEDS);
   if (isSetUp()) return;
-  installDependencies();
   runStep(
-    "Building the native parts and the packages",
-    path.join(ROOT, "node_modules/.bin/turbo"),
-    ["run", "build", "--concurrency=2", "--output-logs=errors-only", "--ui=stream"],
+    "Installing dependencies",
+    ...pnpmCommand(["install", "--frozen-lockfile", "--prefer-offline"]),
   );
+  runStep("Building the native parts and the packages", ...turboCommand("build"));
   mkdirSync(path.dirname(STAMP), { recursive: true });
   writeFileSync(STAMP, JSON.stringify({ fingerprint: treeFingerprint(ROOT) }) + "\n");
 }

@@ -3,7 +3,7 @@
 import { spawnSync } from "node:child_process";
 import { mkdirSync, readFileSync, rmSync } from "node:fs";
 import path from "node:path";
-import { ROOT, exitOnSetupError, runStep, setUp } from "./setup.mjs";
+import { ROOT, exitOnSetupError, runStep, setUp, turboCommand } from "./setup.mjs";
 
 const RESULTS = path.join(ROOT, ".test-results");
 const bin = (name) => path.join(ROOT, "node_modules/.bin", name);
@@ -94,13 +94,7 @@ mkdirSync(RESULTS, { recursive: true });
 
 check("Lint (layering included)", bin("eslint"), ["."]);
 check("Format", bin("prettier"), ["--check", "--log-level=warn", "."]);
-check("Types", bin("turbo"), [
-  "run",
-  "typecheck",
-  "--concurrency=2",
-  "--output-logs=errors-only",
-  "--ui=stream",
-]);
+check("Types", ...turboCommand("typecheck"));
 runNative();
 runVitest();
 check("Demonstration (npm run demo)", "npm", ["run", "--silent", "demo"]);
