@@ -32,7 +32,7 @@ class Products : public OnTarget {
       row += length + Size(1, 7);
     }
     // Exactly up to the last wanted byte, so that a sanitizer sees any read beyond.
-    plan.landing.resize(plan.landing.size() - (row_bytes - n * ElementBytes(dtype)));
+    if (!plan.starts.empty()) plan.landing.resize(plan.landing.size() - (row_bytes - n * ElementBytes(dtype)));
     plan.landing.shrink_to_fit();
     return plan;
   }

@@ -37,19 +37,33 @@ HWY_INLINE AttentionScratch Carve(float* memory, size_t rows, size_t head_dim) {
   return s;
 }
 
-// Packs the scaled queries. Rows are (head, token), the tokens of a head padded to whole tiles.
-HWY_INLINE void PackQueries(const AttentionBlock& block, size_t padded, float* queries) {
-  const AttentionArgs& args = *block.args;
-  const size_t tokens = block.token_end - block.token_begin;
-  for (size_t h = block.head_begin; h < block.head_end; ++h) {
-    for (size_t t = 0; t < padded; t += kTileRows, queries += args.head_dim * kTileRows) {
-      for (size_t i = 0; i < kTileRows; ++i) {
-        const float* from = args.q + (block.token_begin + t + i) * args.q_row_stride + h * args.head_dim;
-        for (size_t c = 0; c < args.head_dim; ++c) {
-          queries[c * kTileRows + i] = t + i < tokens ? from[c] * args.scale : 0.0f;
-        }
-      }
+// The query rows of a block: row r is head r % heads of token r / heads, so that one token's heads fill tiles too.
+struct QueryRows {
+  const AttentionBlock& block;
+  size_t heads;
+  size_t count;
+
+  HWY_INLINE size_t Token(size_t row) const { return block.token_begin + row / heads; }
+  HWY_INLINE size_t Head(size_t row) const { return block.head_begin + row % heads; }
+};
+
+// Packs the scaled queries in tiles, zeros beyond the last row.
+HWY_INLINE void PackQueries(const QueryRows& rows, float* queries) {
+  const AttentionArgs& args = *rows.block.args;
+  for (size_t row = 0; row < rows.count; row += kTileRows, queries += args.head_dim * kTileRows) {
+    for (size_t i = 0; i < kTileRows; ++i) {
+      const bool live = row + i < rows.count;
+      const float* from = args.q;
+      if (live) from += rows.Token(row + i) * args.q_row_stride + rows.Head(row + i) * args.head_dim;
+      for (size_t c = 0; c < args.head_dim; ++c) queries[c * kTileRows + i] = live ? from[c] * args.scale : 0.0f;
     }
+  }
+}
+
+// Asks for `count` rows of head_dim floats: they lie `stride` floats apart, which the hardware does not foresee.
+HWY_INLINE void PrefetchRows(const float* rows, size_t count, size_t stride, size_t head_dim) {
+  for (size_t i = 0; i < count; ++i) {
+    for (size_t c = 0; c < head_dim; c += 16) Prefetch(reinterpret_cast<const uint8_t*>(rows + i * stride + c));
   }
 }
 
@@ -59,6 +73,7 @@ HWY_INLINE void PackKeyBlock(const AttentionBlock& block, size_t key, size_t cou
   const size_t stride = args.kv_heads * args.head_dim;
   const float* keys = args.keys + key * stride + block.kv_head * args.head_dim;
   const float* values = args.values + key * stride + block.kv_head * args.head_dim;
+  PrefetchRows(values, count, stride, args.head_dim);
   for (size_t p = 0; p < kKeyPanels; ++p) {
     const size_t first = p * kPanelColumns;
     const size_t columns = count <= first ? 0 : (count - first < kPanelColumns ? count - first : kPanelColumns);
@@ -72,6 +87,11 @@ HWY_INLINE void PackKeyBlock(const AttentionBlock& block, size_t key, size_t cou
       WidenOf<Dtype::kF32>(reinterpret_cast<const uint8_t*>(values + i * stride + first), columns, to);
       for (size_t c = columns; c < kPanelColumns; ++c) to[c] = 0.0f;
     }
+  }
+  const size_t next = key + count;
+  if (next < args.kv_length) {
+    const size_t rows = args.kv_length - next < kKeyBlock ? args.kv_length - next : kKeyBlock;
+    PrefetchRows(keys + count * stride, rows, stride, args.head_dim);
   }
 }
 
@@ -114,39 +134,39 @@ HWY_INLINE size_t Visible(const AttentionArgs& args, size_t token, size_t key, s
   return limit <= key ? 0 : (limit - key < count ? limit - key : count);
 }
 
-// One key block for one tile of query rows: rows row .. row + rows, tokens token .. token + rows.
-HWY_INLINE void AttendTile(const AttentionArgs& args, const AttentionScratch& s, size_t row, size_t rows, size_t token,
-                           size_t key, size_t count) {
-  if (Visible(args, token + rows - 1, key, count) == 0) return;
+// One key block for the tile of query rows [row, row + live).
+HWY_INLINE void AttendTile(const QueryRows& rows, const AttentionScratch& s, size_t row, size_t live, size_t key,
+                           size_t count) {
+  const AttentionArgs& args = *rows.block.args;
+  if (Visible(args, rows.Token(row + live - 1), key, count) == 0) return;
   const float* queries = s.queries + row * args.head_dim;
   for (size_t p = 0; p * kPanelColumns < count; ++p) {
     const float* panel = s.keys + p * kPanelColumns * args.head_dim;
-    Tile<A::kPacked>(queries, 0, rows, args.head_dim, panel, kPanelVectors, s.scores + p * kPanelColumns, kKeyBlock, false);
+    Tile<A::kPacked>(queries, 0, live, args.head_dim, panel, kPanelVectors, s.scores + p * kPanelColumns, kKeyBlock, false);
   }
-  for (size_t i = 0; i < rows; ++i) {
+  for (size_t i = 0; i < live; ++i) {
     float* sums = s.sums + (row + i) * s.value_columns;
-    SoftmaxRow(s.scores + i * kKeyBlock, Visible(args, token + i, key, count), count, s.maxima + row + i,
+    SoftmaxRow(s.scores + i * kKeyBlock, Visible(args, rows.Token(row + i), key, count), count, s.maxima + row + i,
                s.weights + row + i, sums, s.value_columns);
   }
   for (size_t p = 0; p < s.value_panels; ++p) {
     const size_t columns = args.head_dim - p * kPanelColumns;
     const size_t vectors = columns >= kPanelColumns ? kPanelVectors : (columns + kLanes - 1) / kLanes;
     float* sums = s.sums + row * s.value_columns + p * kPanelColumns;
-    Tile<A::kRowMajor>(s.scores, kKeyBlock, rows, count, s.values + p * kKeyBlock * kPanelColumns, vectors, sums, s.value_columns,
-                true);
+    Tile<A::kRowMajor>(s.scores, kKeyBlock, live, count, s.values + p * kKeyBlock * kPanelColumns, vectors, sums,
+                       s.value_columns, true);
   }
 }
 
 inline void AttendBlock(const AttentionBlock& block) {
   const AttentionArgs& args = *block.args;
-  const size_t tokens = block.token_end - block.token_begin;
-  const size_t padded = (tokens + kTileRows - 1) / kTileRows * kTileRows;
   const size_t heads = block.head_end - block.head_begin;
-  const size_t rows = heads * padded;
-  const AttentionScratch s = Carve(block.scratch, rows, args.head_dim);
-  PackQueries(block, padded, s.queries);
-  for (size_t i = 0; i < rows * s.value_columns; ++i) s.sums[i] = 0.0f;
-  for (size_t i = 0; i < rows; ++i) {
+  const QueryRows rows{block, heads, heads * (block.token_end - block.token_begin)};
+  const size_t padded = (rows.count + kTileRows - 1) / kTileRows * kTileRows;
+  const AttentionScratch s = Carve(block.scratch, padded, args.head_dim);
+  PackQueries(rows, s.queries);
+  for (size_t i = 0; i < padded * s.value_columns; ++i) s.sums[i] = 0.0f;
+  for (size_t i = 0; i < padded; ++i) {
     s.maxima[i] = -__builtin_inff();
     s.weights[i] = 0.0f;
   }
@@ -154,20 +174,14 @@ inline void AttendBlock(const AttentionBlock& block) {
   for (size_t key = 0; key < last; key += kKeyBlock) {
     const size_t count = last - key < kKeyBlock ? last - key : kKeyBlock;
     PackKeyBlock(block, key, count, s);
-    for (size_t h = 0; h < heads; ++h) {
-      for (size_t t = 0; t < tokens; t += kTileRows) {
-        const size_t live = tokens - t < kTileRows ? tokens - t : kTileRows;
-        AttendTile(args, s, h * padded + t, live, block.token_begin + t, key, count);
-      }
+    for (size_t row = 0; row < rows.count; row += kTileRows) {
+      AttendTile(rows, s, row, rows.count - row < kTileRows ? rows.count - row : kTileRows, key, count);
     }
   }
-  for (size_t h = 0; h < heads; ++h) {
-    for (size_t t = 0; t < tokens; ++t) {
-      const size_t row = h * padded + t;
-      float* out = args.out + (block.token_begin + t) * args.q_heads * args.head_dim + (block.head_begin + h) * args.head_dim;
-      const float scale = 1.0f / s.weights[row];
-      for (size_t c = 0; c < args.head_dim; ++c) out[c] = s.sums[row * s.value_columns + c] * scale;
-    }
+  for (size_t row = 0; row < rows.count; ++row) {
+    float* out = args.out + (rows.Token(row) * args.q_heads + rows.Head(row)) * args.head_dim;
+    const float scale = 1.0f / s.weights[row];
+    for (size_t c = 0; c < args.head_dim; ++c) out[c] = s.sums[row * s.value_columns + c] * scale;
   }
 }
 
