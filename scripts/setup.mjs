@@ -1,9 +1,11 @@
 // Everything a fresh machine with Node and npm needs before the first run: Debian build packages,
 // pnpm, dependencies, the native build, the TypeScript build. A second run finds its stamp and
 // returns at once. Progress goes to standard error, so that a verb's own output stays clean.
-import { spawnSync } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
+import { clearInterval, setInterval } from "node:timers";
 import { fileURLToPath } from "node:url";
 import { treeFingerprint } from "./tree-fingerprint.mjs";
 
@@ -32,27 +34,42 @@ function hasHeader(name) {
 
 export class SetupError extends Error {}
 
+/** Keeps turbo from reporting to its makers. */
+export const QUIET_TURBO = { DO_NOT_TRACK: "1", TURBO_TELEMETRY_DISABLED: "1" };
+
+/** How often a step that takes long says that it is still going. */
+const HEARTBEAT_MS = 15_000;
+
 /** Runs a command with its output on standard error; throws a SetupError when it fails. */
-export function runStep(title, command, args, options = {}) {
+export async function runStep(title, command, args, options = {}) {
   const started = Date.now();
+  const elapsed = () => `${((Date.now() - started) / 1000).toFixed(0)} s`;
   process.stderr.write(`• ${title} ...\n`);
-  const result = spawnSync(command, args, {
+  const child = spawn(command, args, {
     cwd: ROOT,
     stdio: ["ignore", 2, 2],
-    ...options,
-    env: { ...process.env, DO_NOT_TRACK: "1", TURBO_TELEMETRY_DISABLED: "1", ...options.env },
+    env: { ...process.env, ...QUIET_TURBO, ...options.env },
   });
-  if (result.error)
-    throw new SetupError(`${title}: ${command} did not start: ${result.error.message}`);
-  if (result.status !== 0) {
-    throw new SetupError(
-      `${title} failed: \`${[command, ...args].join(" ")}\` ended with ${result.status ?? result.signal}.`,
-    );
+  const heartbeat = setInterval(
+    () => process.stderr.write(`  still at it after ${elapsed()}\n`),
+    HEARTBEAT_MS,
+  );
+  try {
+    const [status, signal] = await once(child, "close");
+    if (status !== 0) {
+      const line = [command, ...args].join(" ");
+      throw new SetupError(`${title} failed: \`${line}\` ended with ${status ?? signal}.`);
+    }
+  } catch (error) {
+    if (error instanceof SetupError) throw error;
+    throw new SetupError(`${title}: ${command} did not start: ${error.message}`);
+  } finally {
+    clearInterval(heartbeat);
   }
-  process.stderr.write(`  done in ${((Date.now() - started) / 1000).toFixed(1)} s\n`);
+  process.stderr.write(`  done in ${elapsed()}\n`);
 }
 
-function installDebianPackages(needs) {
+async function installDebianPackages(needs) {
   const missing = needs.filter((need) => !need.isPresent()).map((need) => need.debianPackage);
   if (missing.length === 0) return;
   const line = `apt-get update && apt-get install -y --no-install-recommends ${missing.join(" ")}`;
@@ -69,7 +86,7 @@ function installDebianPackages(needs) {
     );
   }
   const shell = isRoot ? ["sh", "-c", line] : ["sudo", "-n", "sh", "-c", line];
-  runStep(`Installing ${missing.join(", ")}`, shell[0], shell.slice(1), {
+  await runStep(`Installing ${missing.join(", ")}`, shell[0], shell.slice(1), {
     env: { DEBIAN_FRONTEND: "noninteractive" },
   });
 }
@@ -97,27 +114,27 @@ function isSetUp() {
 }
 
 /** Brings the working tree to a runnable state. `withTests` adds what only the tests need. */
-export function setUp({ withTests = false } = {}) {
+export async function setUp({ withTests = false } = {}) {
   if (Number(process.versions.node.split(".")[0]) < MINIMUM_NODE_MAJOR) {
     throw new SetupError(
       `Node.js ${MINIMUM_NODE_MAJOR} or newer is needed; this is ${process.version}.`,
     );
   }
-  installDebianPackages(withTests ? [...BUILD_NEEDS, ...TEST_NEEDS] : BUILD_NEEDS);
+  await installDebianPackages(withTests ? [...BUILD_NEEDS, ...TEST_NEEDS] : BUILD_NEEDS);
   if (isSetUp()) return;
-  runStep(
+  await runStep(
     "Installing dependencies",
     ...pnpmCommand(["install", "--frozen-lockfile", "--prefer-offline"]),
   );
-  runStep("Building the native parts and the packages", ...turboCommand("build"));
+  await runStep("Building the native parts and the packages", ...turboCommand("build"));
   mkdirSync(path.dirname(STAMP), { recursive: true });
   writeFileSync(STAMP, JSON.stringify({ fingerprint: treeFingerprint(ROOT) }) + "\n");
 }
 
 /** Runs `main` and turns a SetupError into one readable line and exit code 1. */
-export function exitOnSetupError(main) {
+export async function exitOnSetupError(main) {
   try {
-    main();
+    await main();
   } catch (error) {
     if (!(error instanceof SetupError)) throw error;
     process.stderr.write(`\n${error.message}\n`);
@@ -126,5 +143,5 @@ export function exitOnSetupError(main) {
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  exitOnSetupError(() => setUp({ withTests: process.argv.includes("--with-tests") }));
+  await exitOnSetupError(() => setUp({ withTests: process.argv.includes("--with-tests") }));
 }

@@ -3,7 +3,7 @@
 import { spawnSync } from "node:child_process";
 import { mkdirSync, readFileSync, rmSync } from "node:fs";
 import path from "node:path";
-import { ROOT, exitOnSetupError, runStep, setUp, turboCommand } from "./setup.mjs";
+import { QUIET_TURBO, ROOT, exitOnSetupError, runStep, setUp, turboCommand } from "./setup.mjs";
 
 const RESULTS = path.join(ROOT, ".test-results");
 const bin = (name) => path.join(ROOT, "node_modules/.bin", name);
@@ -17,13 +17,12 @@ function add(title, counts) {
 }
 
 /** A check without counts of its own is one test. */
-function check(title, command, args, options = {}) {
+function check(title, command, args) {
   console.log(`\n== ${title}`);
   const { status } = spawnSync(command, args, {
     cwd: ROOT,
     stdio: ["ignore", "inherit", "inherit"],
-    ...options,
-    env: { ...process.env, DO_NOT_TRACK: "1", TURBO_TELEMETRY_DISABLED: "1", ...options.env },
+    env: { ...process.env, ...QUIET_TURBO },
   });
   const ok = status === 0;
   add(title, { passed: ok ? 1 : 0, failed: ok ? 0 : 1, skipped: 0 });
@@ -57,13 +56,19 @@ function runVitest() {
   });
 }
 
-function runNative() {
+async function runNative() {
   console.log("\n== Native tests");
   const build = path.join(ROOT, "native/build");
   const file = path.join(RESULTS, "ctest.xml");
   try {
-    runStep("Configuring", "cmake", ["-S", "native", "-B", build, "-DCMAKE_BUILD_TYPE=Release"]);
-    runStep("Building", "cmake", ["--build", build, "--parallel", "2"]);
+    await runStep("Configuring", "cmake", [
+      "-S",
+      "native",
+      "-B",
+      build,
+      "-DCMAKE_BUILD_TYPE=Release",
+    ]);
+    await runStep("Building", "cmake", ["--build", build, "--parallel", "2"]);
   } catch (error) {
     console.error(error.message);
     add("Native tests", { passed: 0, failed: 1, skipped: 0 });
@@ -88,14 +93,14 @@ function runNative() {
   add("Native tests", { passed: count("tests") - failed - skipped, failed, skipped });
 }
 
-exitOnSetupError(() => setUp({ withTests: true }));
+await exitOnSetupError(() => setUp({ withTests: true }));
 rmSync(RESULTS, { recursive: true, force: true });
 mkdirSync(RESULTS, { recursive: true });
 
 check("Lint (layering included)", bin("eslint"), ["."]);
 check("Format", bin("prettier"), ["--check", "--log-level=warn", "."]);
 check("Types", ...turboCommand("typecheck"));
-runNative();
+await runNative();
 runVitest();
 check("Demonstration (npm run demo)", "npm", ["run", "--silent", "demo"]);
 
