@@ -60,8 +60,8 @@ Napi::Value Queue(const Napi::CallbackInfo& info, std::function<void()> work) {
   const Napi::Env env = info.Env();
   auto job = std::make_unique<Job>();
   job->work = std::move(work);
-  const Napi::Array kept = Napi::Array::New(env, info.Length());
-  for (uint32_t i = 0; i < info.Length(); ++i) kept[i] = info[i];
+  Napi::Array kept = Napi::Array::New(env, info.Length());
+  for (uint32_t i = 0; i < info.Length(); ++i) kept.Set(i, info[i]);
   Check(env, napi_create_reference(env, kept, 1, &job->arguments));
   napi_value promise;
   Check(env, napi_create_promise(env, &job->deferred, &promise));
