@@ -1,5 +1,7 @@
-import { Worker } from "node:worker_threads";
 import { createRequire } from "node:module";
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
+import { Worker } from "node:worker_threads";
 import fc from "fast-check";
 import { afterAll, describe, expect, it } from "vitest";
 import { ACTIVATION, DTYPE, kernels } from "../src/binding";
@@ -238,6 +240,31 @@ describe("the binding", () => {
     expect(done).toBeInstanceOf(Promise);
     await done;
     expect(y.every((v) => v === 0)).toBe(true);
+  });
+
+  it("keeps the arrays of work in flight alive, whatever the garbage collector does", async () => {
+    setFlagsFromString("--expose-gc");
+    const collect = runInNewContext("gc") as () => void;
+    kernels.forceTarget("portable"); // slow enough to be still at work below
+    const [t, k, n] = [256, 1024, 1024];
+    const y = new Float32Array(t * n);
+    // In a function of its own, so that nothing here refers to the input and the weights.
+    const start = () => {
+      const weights = new Uint8Array(4 * n * k);
+      const x = new Float32Array(t * k).fill(1);
+      const bias = new Float32Array(n).fill(3);
+      const done = kernels.linear(x, t, k, weights, DTYPE.f32, n, bias, y);
+      return { done, refs: [x, weights, bias].map((array) => new WeakRef(array)) };
+    };
+    const { done, refs } = start();
+    let settled = false;
+    void done?.then(() => (settled = true));
+    await new Promise((resolve) => setImmediate(resolve)); // a WeakRef holds its target until the turn ends
+    collect();
+    if (!settled) expect(refs.every((ref) => ref.deref() !== undefined)).toBe(true);
+    await done;
+    expect(y.every((v) => v === 3)).toBe(true);
+    kernels.forceTarget(target);
   });
 
   it("survives a worker_thread that is terminated in the middle of work", async () => {
