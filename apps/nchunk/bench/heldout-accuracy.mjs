@@ -1,5 +1,6 @@
 // Exact-match accuracy of the bundled model on the held-out questions of tools/train-demo-model, by policy:
 //   node apps/nchunk/bench/heldout-accuracy.mjs [questions of each kind = 1000] [policies = dense,topk,chunk] [sparsity = 0.5]
+//     [largest chunk in KiB, for chunk = as the demonstration sets it]
 // Prints one JSON document. Sampling is greedy; 1,000 of each kind are all there are.
 import { readFileSync } from "node:fs";
 import path from "node:path";
@@ -21,6 +22,8 @@ const CONTEXT_LENGTH = 256;
 const limit = Number(process.argv[2] ?? 1000);
 const policies = (process.argv[3] ?? "dense,topk,chunk").split(",");
 const sparsity = Number(process.argv[4] ?? 0.5);
+const maxKiB = Number(process.argv[5] ?? 16);
+const hyperparameters = { minKiB: 2, stepKiB: 2, maxKiB, jumpKiB: 2 };
 
 function loadQuestions() {
   const taken = {};
@@ -72,7 +75,7 @@ const { dir } = await ensureFlashImage({ checkpointDir: MODEL, cacheDir: CACHE }
 const questions = loadQuestions();
 const results = [];
 for (const policy of policies) {
-  const options = { policy, sparsity, contextLength: CONTEXT_LENGTH };
+  const options = { policy, sparsity, hyperparameters, contextLength: CONTEXT_LENGTH };
   const executor = await VlmExecutor.open(dir, options);
   const kinds = {};
   for (const [index, question] of questions.entries()) {
@@ -86,6 +89,11 @@ for (const policy of policies) {
   }
   await executor.close();
   for (const kind of Object.values(kinds)) kind.accuracy = kind.right / kind.questions;
-  results.push({ policy, sparsity: policy === "dense" ? 0 : sparsity, kinds });
+  results.push({
+    policy,
+    sparsity: policy === "dense" ? 0 : sparsity,
+    ...(policy === "chunk" ? { hyperparameters } : {}),
+    kinds,
+  });
 }
 console.log(JSON.stringify({ questionsPerKind: limit, results }, null, 2));
