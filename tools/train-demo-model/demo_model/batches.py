@@ -20,16 +20,17 @@ CLIP_TEXT_TOKENS = 72
 CAPTION_SHARE = 0.5
 SEES_CAPTION_SHARE = 0.4
 WORDS_PER_OBJECT = 7
-# More than the pictures of the questions hold: more to learn from in each.
-PATCH_PHASE_OBJECTS = 12
+# Up to more than the pictures of the questions hold (more to learn from in each), and down to none: a tower that has
+# seen crowded pictures only finds objects in the empty cells of the others.
+PATCH_PHASE_MAX_OBJECTS = 12
 
 
 @dataclass
 class Batch:
     """`ids`, `labels`, `positions` [B, L]; `mask` [B, 1, L, L], true where attention is allowed.
 
-    `pictures` [N, 64, 64, 3] are all distinct pictures and frames, `words` [N, 16, W] the tokens that name the object in
-    each of their cells, -1 where there is none.
+    `pictures` [N, 64, 64, 3] are all distinct pictures and frames, `words` [N, 16, W] the tokens that name the object
+    in each of their cells, -1 where there is none.
     """
 
     ids: torch.Tensor
@@ -117,12 +118,14 @@ def _mask(segment: np.ndarray, sees: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(allowed)[:, None]
 
 
-def _collate(rows: list[dict], pictures: list[np.ndarray], words: list[np.ndarray], frame_index: list[list[int]] | None) -> Batch:
+def _collate(rows: list[dict], pictures: list[np.ndarray], words: list[np.ndarray],
+             frame_index: list[list[int]] | None) -> Batch:
     stack = {key: np.stack([row[key] for row in rows]) for key in ("ids", "labels", "positions", "segment", "sees")}
     return Batch(
         *(torch.from_numpy(stack[key]) for key in ("ids", "labels", "positions")),
         _mask(stack["segment"], stack["sees"]), torch.from_numpy(np.stack(pictures)),
-        torch.from_numpy(np.stack(words)), None if frame_index is None else torch.tensor(frame_index), sum(row["count"] for row in rows))
+        torch.from_numpy(np.stack(words)), None if frame_index is None else torch.tensor(frame_index),
+        sum(row["count"] for row in rows))
 
 
 def picture_batch(rng: np.random.Generator, packer: Packer, size: int) -> Batch:
@@ -176,8 +179,9 @@ def patch_batch(rng: np.random.Generator, size: int) -> PatchBatch:
     colour = np.full((size, cells), len(world.COLOURS), np.int64)
     extent = np.full((size, cells), len(world.SIZES), np.int64)
     for row in range(size):
-        picture, things = world.random_picture(rng, PATCH_PHASE_OBJECTS)
+        picture, things = world.random_picture(rng, int(rng.integers(PATCH_PHASE_MAX_OBJECTS + 1)))
         pictures.append(picture)
         for thing in things:
-            name[row, thing.cell], colour[row, thing.cell], extent[row, thing.cell] = thing.name, thing.colour, thing.size
+            cell = row, thing.cell
+            name[cell], colour[cell], extent[cell] = thing.name, thing.colour, thing.size
     return PatchBatch(torch.from_numpy(np.stack(pictures)), *(torch.from_numpy(a) for a in (name, colour, extent)))

@@ -2,8 +2,8 @@
 
     python -m demo_model.evaluate --model ../../apps/nchunk/assets/demo-model --heldout heldout --out results.json
 
-The checkpoint is loaded by `from_pretrained`, prompts come from `AutoProcessor` and its chat template, answers from greedy
-`generate`. Prompts of equal length share a batch, so nothing is padded.
+The checkpoint is loaded by `from_pretrained`, prompts come from `AutoProcessor` and its chat template, answers from
+greedy `generate`. Prompts of equal length share a batch, so nothing is padded.
 """
 
 import argparse

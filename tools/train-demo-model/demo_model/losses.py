@@ -12,7 +12,7 @@ from .world import COLOURS, NAMES, SIZES
 
 # Five objects in a caption and a dozen short answers stay well below.
 MAX_READ_ROWS = 96
-WORD_LOSS_WEIGHT = 0.2
+WORD_LOSS_WEIGHT = 0.3
 
 
 class PatchHead(nn.Module):
@@ -42,7 +42,7 @@ def patch_loss(model: LlavaOnevisionForConditionalGeneration, head: PatchHead, b
 
 def last_layer(decoder, hidden: torch.Tensor, rows: torch.Tensor, mask: torch.Tensor, cos: torch.Tensor,
                sin: torch.Tensor) -> torch.Tensor:
-    """The decoder's last layer and final norm for the positions `rows` [B, R] alone: what no loss reads is not computed.
+    """The decoder's last layer and final norm for the positions `rows` [B, R] alone: the loss reads no others.
 
     `hidden` [B, L, D], `mask` [B, 1, L, L] additive, `cos` and `sin` [B, L, 64]. Returns [B, R, D].
     """

@@ -28,7 +28,8 @@ def build_config(tokenizer: Qwen2Tokenizer) -> LlavaOnevisionConfig:
         vocab_size=len(tokenizer), hidden_size=384, intermediate_size=1024, num_hidden_layers=3, num_attention_heads=6,
         num_key_value_heads=2, max_position_embeddings=2048, rope_theta=10000.0, tie_word_embeddings=True,
         rms_norm_eps=1e-6, use_sliding_window=False, bos_token_id=None,
-        eos_token_id=tokenizer.convert_tokens_to_ids(TURN_END), pad_token_id=tokenizer.convert_tokens_to_ids(END_OF_TEXT))
+        eos_token_id=tokenizer.convert_tokens_to_ids(TURN_END),
+        pad_token_id=tokenizer.convert_tokens_to_ids(END_OF_TEXT))
     return LlavaOnevisionConfig(
         vision_config=tower, text_config=decoder, tie_word_embeddings=True,
         image_token_index=tokenizer.convert_tokens_to_ids(IMAGE),

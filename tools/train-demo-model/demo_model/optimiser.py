@@ -1,4 +1,4 @@
-"""AdamW, or Muon with AdamW, on float32 master weights while the model itself computes in bfloat16, as it will when it is used."""
+"""AdamW, or Muon with AdamW, on float32 master weights; the model itself computes in bfloat16, as it will in use."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -12,9 +12,9 @@ MAX_GRADIENT_NORM = 1.0
 
 
 class MasterOptimiser:
-    """With `muon`: Muon for the matrices inside the layers, AdamW for embeddings, biases, norms and the patch convolution.
+    """With `muon`: Muon for the matrices inside the layers, AdamW for embeddings, biases, norms and the patch filter.
 
-    Muon costs several times the weights' size in arithmetic per step: worth it for the small tower and large batches only.
+    Muon's arithmetic per step grows with the weights, not the batch: worth it for the tower and its large batches.
     Muon is scaled to AdamW's update size, so that one learning rate serves both. Every matrix has its own Muon, so that
     threads (each on one core, for the reason given in workers.py) share the work.
     """

@@ -50,13 +50,13 @@ class Trainer:
     def __init__(self, arguments: argparse.Namespace):
         self.arguments = arguments
         self.tokenizer = build_tokenizer()
-        self.learner = Learner.build()
+        self.learner = Learner.build(arguments.phase)
         self.model, self.head = self.learner.model, self.learner.head
         self.step, self.elapsed_s, self.seen = 0, 0.0, {"patches": 0, "pictures": 0, "clips": 0, "questions": 0}
         self._load()
         self.job = Job(arguments.phase, arguments.batch // arguments.micro_batch, arguments.micro_batch,
                        arguments.clip_share, arguments.compile)
-        self.workers = Workers(self.job, self.optimiser.weights, arguments.workers)
+        self.workers = Workers(self.job, self.learner, arguments.workers)
 
     @property
     def checkpoint(self) -> Path:
@@ -69,7 +69,7 @@ class Trainer:
             else self.arguments.work / f"{previous}.pt"
         state = torch.load(source, weights_only=True) if source.exists() else None
         if state is not None:
-            self._take(state["model"], whole=source == self.checkpoint or previous == "pictures")
+            self._take(state["model"], whole=source.stem != "tower")
             self.head.load_state_dict(state["head"])
         self.optimiser = MasterOptimiser(modules, self.arguments.workers, self.arguments.phase == "tower")
         if state is not None and (source == self.checkpoint or previous == "pictures"):

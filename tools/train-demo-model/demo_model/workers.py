@@ -44,27 +44,36 @@ class Learner:
     packer: Packer
 
     @staticmethod
-    def build() -> "Learner":
+    def build(phase: str) -> "Learner":
         tokenizer = build_tokenizer()
         model = build_model(build_config(tokenizer), MODEL_SEED).to(torch.bfloat16).train()
-        # Kept for the layout of the released architecture, never reached by `vision_feature_layer` -1.
-        model.model.vision_tower.post_layernorm.requires_grad_(False)
         head = PatchHead(model.config.vision_config.hidden_size).to(torch.bfloat16)
+        tower = model.model.vision_tower
+        # While the decoder still guesses, its gradients are noise, and a tower that follows them forgets the shapes.
+        tower.requires_grad_(phase == "tower")
+        # Kept for the layout of the released architecture, never reached by `vision_feature_layer` -1.
+        tower.post_layernorm.requires_grad_(False)
         return Learner(model, head, Packer(tokenizer))
 
     def trained(self, phase: str) -> list[torch.nn.Module]:
         return [self.model.model.vision_tower, self.head] if phase == "tower" else [self.model]
 
     def weights(self, phase: str) -> list[torch.nn.Parameter]:
+        """Those that the phase trains, in the optimiser's order."""
         return [p for module in self.trained(phase) for p in module.parameters() if p.requires_grad]
 
-    def compile(self) -> None:
-        # Two fixed lengths in the decoder (pictures, clips), any number of distinct frames in the tower.
+    def all_weights(self) -> list[torch.nn.Parameter]:
+        return [*self.model.parameters(), *self.head.parameters()]
+
+    def compile(self, phase: str) -> None:
+        if phase == "tower":
+            for layer in self.model.model.vision_tower.encoder.layers:
+                layer.forward = torch.compile(layer.forward)
+            return
+        # Two fixed lengths: pictures and clips.
         for layer in self.model.model.language_model.layers[:-1]:
             layer.forward = torch.compile(layer.forward, dynamic=False)
         losses.last_layer = torch.compile(losses.last_layer, dynamic=False)
-        for layer in self.model.model.vision_tower.encoder.layers:
-            layer.forward = torch.compile(layer.forward)
 
     def loss(self, job: Job, step: int, micro: int) -> tuple[torch.Tensor, dict]:
         rng = np.random.default_rng([SEEDS[job.phase], step, micro])
@@ -89,13 +98,12 @@ def _next_step(steps) -> int | None:
 
 def _work(job: Job, shared_weights, gradient, next_micro, steps, results) -> None:
     torch.set_num_threads(1)
-    learner = Learner.build()
-    weights = learner.weights(job.phase)
-    for weight, shared in zip(weights, shared_weights, strict=True):
+    learner = Learner.build(job.phase)
+    for weight, shared in zip(learner.all_weights(), shared_weights, strict=True):
         weight.data = shared
-    # Frozen or untrained modules keep their own copy, which matters only in the phase tower, where they are unused.
+    weights = learner.weights(job.phase)
     if job.compiled:
-        learner.compile()
+        learner.compile(job.phase)
     views = torch.split(gradient, [weight.numel() for weight in weights])
     while (step := _next_step(steps)) is not None:
         gradient.zero_()
@@ -117,14 +125,14 @@ def _work(job: Job, shared_weights, gradient, next_micro, steps, results) -> Non
 
 
 class Workers:
-    """Owns the processes. The weights given are moved to shared memory and read by all of them."""
+    """Owns the processes. The learner's weights are moved to shared memory and read by all of them."""
 
-    def __init__(self, job: Job, weights: list[torch.nn.Parameter], count: int):
+    def __init__(self, job: Job, learner: Learner, count: int):
         context = multiprocessing.get_context("spawn")
-        for weight in weights:
+        for weight in learner.all_weights():
             weight.data.share_memory_()
-        shared = [weight.data for weight in weights]
-        total = sum(weight.numel() for weight in weights)
+        shared = [weight.data for weight in learner.all_weights()]
+        total = sum(weight.numel() for weight in learner.weights(job.phase))
         self.gradients = [torch.zeros(total).share_memory_() for _ in range(count)]
         self.next_micro = context.Value("i", 0)
         self.steps = [context.Queue() for _ in range(count)]
