@@ -1,5 +1,5 @@
 // Exact-match accuracy of the bundled model on the held-out questions of tools/train-demo-model, by policy:
-//   node apps/nchunk/bench/heldout-accuracy.mjs [questions of each kind = 1000] [policies = dense,topk,chunk] [sparsity = 0.5]
+//   node apps/nchunk/bench/heldout-accuracy.mjs [questions of each kind = 1000] [policies = dense,topk,chunk] [sparsity = 0.3]
 //     [largest chunk in KiB, for chunk = as the demonstration sets it]
 // Prints one JSON document. Sampling is greedy; 1,000 of each kind are all there are.
 import { readFileSync } from "node:fs";
@@ -11,7 +11,7 @@ import sharp from "sharp";
 
 const ROOT = path.resolve(path.dirname(fileURLToPath(import.meta.url)), "../../..");
 const HELDOUT = path.join(ROOT, "tools/train-demo-model/heldout");
-const MODEL = path.join(ROOT, "apps/nchunk/assets/demo-model");
+const MODEL = process.env.NCHUNK_BENCH_MODEL ?? path.join(ROOT, "apps/nchunk/assets/demo-model");
 const CACHE = path.join(ROOT, "node_modules/.cache/nchunk-bench");
 const SIDE_PX = 64;
 const FRAMES = 8;
@@ -21,8 +21,8 @@ const CONTEXT_LENGTH = 256;
 
 const limit = Number(process.argv[2] ?? 1000);
 const policies = (process.argv[3] ?? "dense,topk,chunk").split(",");
-const sparsity = Number(process.argv[4] ?? 0.5);
-const maxKiB = Number(process.argv[5] ?? 16);
+const sparsity = Number(process.argv[4] ?? 0.3);
+const maxKiB = Number(process.argv[5] ?? 8);
 const hyperparameters = { minKiB: 2, stepKiB: 2, maxKiB, jumpKiB: 2 };
 
 function loadQuestions() {

@@ -5,8 +5,13 @@ import type { Output } from "../terminal/output";
 import { visuals, type Prompt } from "../prompts";
 import { isRight } from "./is-right";
 
-/** Share of rows left out by the lossy policies, as in the paper's middle setting. */
-const SPARSITY = 0.5;
+/** Share of rows left out by the lossy policies: what a model this small can spare. */
+export const DEMO_SPARSITY = 0.3;
+/**
+ * Chunk sizes that `chunk` tries. Its own choice goes up to the disk's saturation size, which is larger than a whole
+ * matrix of this model, and the one chunk it would pick says nothing about the input.
+ */
+const CHUNK_SIZES = { minKiB: 2, stepKiB: 2, maxKiB: 8, jumpKiB: 2 };
 /** Answers are a word or a short phrase; a caption fits too. */
 const MAX_ANSWER_TOKENS = 64;
 /** Enough for a clip and its question; the KV cache is allocated at this size. */
@@ -40,7 +45,8 @@ export async function runPolicy(
 ): Promise<PolicyRun> {
   const executor = await VlmExecutor.open(imageDir, {
     policy,
-    sparsity: SPARSITY,
+    sparsity: DEMO_SPARSITY,
+    hyperparameters: CHUNK_SIZES,
     profile,
     contextLength: CONTEXT_LENGTH,
     signal,

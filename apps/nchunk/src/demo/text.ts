@@ -1,6 +1,6 @@
 import { formatBytes, formatNs, formatPercent, formatTable } from "../terminal/format";
 import type { ScalePolicy, ScaleReport } from "./at-scale";
-import type { PolicyRun } from "./policy-run";
+import { DEMO_SPARSITY, type PolicyRun } from "./policy-run";
 
 export const INTRODUCTION = `
 A small vision-language model (its model card: apps/nchunk/assets/demo-model/README.md) answers six questions, three
@@ -13,8 +13,11 @@ for each token, past the page cache.
 `;
 
 const ABOUT_SMALL_TABLE = `
-What this shows: answers stay right (or do not) when half of each matrix is left out, and how the reads change shape.
-What it does not show: the gain in time. This model's matrices are so small that a read costs the same either way.
+The lossy policies leave out ${DEMO_SPARSITY * 100} % of the rows of every matrix. Chunks are kept to 8 KiB here: by its own choice \`chunk\` reads
+in pieces that are larger than a whole matrix of this model.
+What this shows: that answers are computed from weights read from disk, what leaving rows out does to them, and how the
+reads change shape.
+What it does not show: the gain in time. This model's matrices are too small for it; the next table is about that.
 `;
 
 const aboutScaleTable = (report: ScaleReport): string => `
