@@ -48,6 +48,16 @@ export async function measureProfile(
   directory: string,
   options: { quick: boolean; signal?: AbortSignal },
 ): Promise<ProfileSource> {
+  const isFolder = await stat(directory).then(
+    (found) => found.isDirectory(),
+    () => false,
+  );
+  if (!isFolder) {
+    throw new NchunkError(
+      "INVALID_ARGUMENT",
+      `${directory} is not a folder. Give a folder on the disk to measure; a probe file is kept in it.`,
+    );
+  }
   const file = await cachedProfileFile(directory);
   const profile = await withProgress(`Profiling the disk under ${directory}`, (report) =>
     profileDevice({

@@ -171,6 +171,12 @@ describe("wrong input", () => {
       ["run", "--model", model, "--prompt", "x", "--memory-budget", "1KiB"],
       /budget is/,
     ],
+    ["a profile of no folder", ["profile", "/nowhere"], /not a folder/],
+    [
+      "an output that is a file",
+      ["convert", "--model", model, "--out", fixtureGolden(MODEL)],
+      /exists/,
+    ],
     ["neither prompt nor ids", ["logits", "--model", model], /one of --prompt and --token-ids/],
     [
       "a token outside the vocabulary",

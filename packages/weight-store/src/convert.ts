@@ -79,6 +79,8 @@ export async function convertCheckpoint(options: ConvertOptions): Promise<Manife
 async function requireReplaceable(outputDir: string, overwrite: boolean): Promise<void> {
   const names = await readdir(outputDir).catch((error: NodeJS.ErrnoException) => {
     if (error.code === "ENOENT") return [] as string[];
+    // A file: never replaced, whatever it is called.
+    if (error.code === "ENOTDIR") return [outputDir];
     throw error;
   });
   if (names.length === 0) return;
