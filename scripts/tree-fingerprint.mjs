@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { readdirSync, statSync } from "node:fs";
+import { existsSync, readdirSync, statSync } from "node:fs";
 import path from "node:path";
 
 /** What a build reads. Assets, tests and documents may change without a new build. */
@@ -15,15 +15,8 @@ const BUILD_INPUTS = [
   "native",
   "tools/tinystories",
 ];
-const SKIPPED_FOLDERS = new Set([
-  "node_modules",
-  "dist",
-  "build",
-  "test",
-  "assets",
-  ".turbo",
-  "fixtures",
-]);
+const SKIPPED_FOLDERS = new Set(["node_modules", "dist", "test", "bench", "assets", ".turbo"]);
+const isSkipped = (name) => SKIPPED_FOLDERS.has(name) || /^build($|-)/.test(name);
 
 /**
  * A hash over path, size and modification time of every build input, and over the built files'
@@ -40,8 +33,11 @@ export function treeFingerprint(root) {
       return;
     }
     for (const name of readdirSync(absolute).sort()) {
-      if (name === "dist" || name === "build") hash.update(`${relative}/${name}\n`);
-      if (!SKIPPED_FOLDERS.has(name)) visit(path.join(relative, name));
+      // Built files count by their presence; `native/build`, which only the tests make, does not.
+      if (name === "dist" || existsSync(path.join(absolute, name, "Release"))) {
+        hash.update(`${relative}/${name}\n`);
+      }
+      if (!isSkipped(name)) visit(path.join(relative, name));
     }
   };
   BUILD_INPUTS.forEach(visit);

@@ -7,7 +7,7 @@ import { NchunkError } from "./errors";
  * Where converted models, device profiles and probe files are kept: `NCHUNK_CACHE_DIR`, else
  * `nchunk` under the user's cache directory (XDG). It must lie on the disk whose speed matters.
  */
-export function cacheRoot(): string {
+function cacheRoot(): string {
   const explicit = process.env["NCHUNK_CACHE_DIR"];
   if (explicit) return path.resolve(explicit);
   const userCache = process.env["XDG_CACHE_HOME"] || path.join(os.homedir(), ".cache");

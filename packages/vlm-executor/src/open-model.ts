@@ -67,7 +67,7 @@ interface Limits {
 }
 
 /** @throws VlmExecutorError `INVALID_OPTION` */
-export function selectionSettings(options: ModelOptions): SelectionSettings {
+function selectionSettings(options: ModelOptions): SelectionSettings {
   const { policy = "dense", threshold } = options;
   const sparsity = policy === "dense" ? 0 : (options.sparsity ?? DEFAULT_SPARSITY);
   if (!(sparsity >= 0 && sparsity < 1)) throw badOption("sparsity", "from 0 to below 1", sparsity);

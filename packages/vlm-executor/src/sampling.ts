@@ -106,7 +106,7 @@ export class Sampler {
 }
 
 /** The first index of the largest value. @throws VlmExecutorError `NON_FINITE` when there is no finite one */
-export function argmax(values: Float32Array): number {
+function argmax(values: Float32Array): number {
   let best = 0;
   for (let i = 0; i < values.length; i++) {
     if (Number.isNaN(values[i])) throw nonFinite(i, values[i]);

@@ -56,7 +56,7 @@ export interface TraceTotals {
   wallNs: number;
 }
 
-export function emptyTotals(): TraceTotals {
+function emptyTotals(): TraceTotals {
   return {
     steps: 0,
     tokens: 0,
@@ -86,7 +86,7 @@ const PROJECTION_SUMS = [
 ] as const;
 
 /** Adds one pass to `totals`. */
-export function addStep(totals: TraceTotals, step: StepTrace): void {
+function addStep(totals: TraceTotals, step: StepTrace): void {
   totals.steps += 1;
   totals.tokens += step.tokens;
   totals.wallNs += step.wallNs;

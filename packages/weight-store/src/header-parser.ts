@@ -18,7 +18,7 @@ export const MAX_TENSORS = 262_144;
 /** No framework writes a longer name, and names are repeated in every error message and manifest. */
 export const MAX_NAME_BYTES = 4096;
 /** PyTorch allows 64; no architecture here passes 4. */
-export const MAX_DIMENSIONS = 64;
+const MAX_DIMENSIONS = 64;
 /** `__metadata__` is for a few free strings. */
 const MAX_METADATA_ENTRIES = 65_536;
 

@@ -28,7 +28,7 @@ export interface FileLayout {
 }
 
 /** Size of a tensor in bytes. */
-export function tensorBytes(dtype: DType, shape: readonly number[]): number {
+function tensorBytes(dtype: DType, shape: readonly number[]): number {
   return shape.reduce((product, size) => product * size, DTYPE_BYTES[dtype]);
 }
 

@@ -1,5 +1,5 @@
 /** A small seeded generator (mulberry32), uniform in [0, 1): the tables must be the same each run. */
-export function uniformGenerator(seed: number): () => number {
+function uniformGenerator(seed: number): () => number {
   let state = seed >>> 0;
   return () => {
     state = (state + 0x6d2b79f5) >>> 0;

@@ -5,7 +5,7 @@ import { DEMO_SPARSITY, type PolicyRun } from "./policy-run";
 export const INTRODUCTION = `
 A small vision-language model (its model card: apps/nchunk/assets/demo-model/README.md) answers six questions, three
 times. Its vision tower and embeddings are in memory; every weight matrix of its decoder stays on disk and is read
-for each token, past the page cache.
+in every step (the prompt is one, then each token is), past the page cache.
 
   dense   reads every row: exact.
   topk    reads the rows of the largest activations, wherever they lie: lossy.
