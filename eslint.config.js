@@ -51,6 +51,7 @@ export default tseslint.config(
     ignores: [
       "**/dist/**",
       "**/build/**",
+      "**/build-*/**",
       "**/node_modules/**",
       "**/.turbo/**",
       "**/.cache/**",

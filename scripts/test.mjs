@@ -56,10 +56,21 @@ function runVitest() {
   });
 }
 
-async function runNative() {
-  console.log("\n== Native tests");
-  const build = path.join(ROOT, "native/build");
-  const file = path.join(RESULTS, "ctest.xml");
+/** The same native tests as built for use, and under the sanitizers. */
+const NATIVE_BUILDS = [
+  { title: "Native tests", folder: "build", sanitize: "" },
+  {
+    title: "Native tests, address and undefined behaviour sanitizers",
+    folder: "build-asan",
+    sanitize: "address,undefined",
+  },
+  { title: "Native tests, thread sanitizer", folder: "build-tsan", sanitize: "thread" },
+];
+
+async function runNative({ title, folder, sanitize }) {
+  console.log(`\n== ${title}`);
+  const build = path.join(ROOT, "native", folder);
+  const file = path.join(RESULTS, `ctest-${folder}.xml`);
   try {
     await runStep("Configuring", "cmake", [
       "-S",
@@ -67,11 +78,13 @@ async function runNative() {
       "-B",
       build,
       "-DCMAKE_BUILD_TYPE=Release",
+      `-DFLASH_IO_SANITIZE=${sanitize}`,
+      `-DNCHUNK_KERNELS_SANITIZE=${sanitize}`,
     ]);
     await runStep("Building", "cmake", ["--build", build, "--parallel", "2"]);
   } catch (error) {
     console.error(error.message);
-    add("Native tests", { passed: 0, failed: 1, skipped: 0 });
+    add(title, { passed: 0, failed: 1, skipped: 0 });
     return;
   }
   const args = [
@@ -90,7 +103,7 @@ async function runNative() {
   const count = (name) => Number(suite.match(new RegExp(`\\b${name}="(\\d+)"`))?.[1] ?? 0);
   const skipped = count("skipped") + count("disabled");
   const failed = status !== 0 ? Math.max(1, count("failures")) : 0;
-  add("Native tests", { passed: count("tests") - failed - skipped, failed, skipped });
+  add(title, { passed: count("tests") - failed - skipped, failed, skipped });
 }
 
 await exitOnSetupError(() => setUp({ withTests: true }));
@@ -100,7 +113,7 @@ mkdirSync(RESULTS, { recursive: true });
 check("Lint (layering included)", bin("eslint"), ["."]);
 check("Format", bin("prettier"), ["--check", "--log-level=warn", "."]);
 check("Types", ...turboCommand("typecheck"));
-await runNative();
+for (const build of NATIVE_BUILDS) await runNative(build);
 runVitest();
 check("Demonstration (npm run demo)", "npm", ["run", "--silent", "demo"]);
 

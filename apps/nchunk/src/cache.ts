@@ -1,4 +1,4 @@
-import { mkdir } from "node:fs/promises";
+import { mkdir, stat } from "node:fs/promises";
 import os from "node:os";
 import path from "node:path";
 import { NchunkError } from "./errors";
@@ -28,4 +28,17 @@ export async function cacheFolder(...segments: string[]): Promise<string> {
     );
   }
   return folder;
+}
+
+/** Throws INVALID_ARGUMENT unless `directory` is a folder; `use` says what it will be used for. */
+export async function requireFolder(directory: string, use: string): Promise<void> {
+  const isFolder = await stat(directory).then(
+    (found) => found.isDirectory(),
+    () => false,
+  );
+  if (isFolder) return;
+  throw new NchunkError(
+    "INVALID_ARGUMENT",
+    `${directory} is not a folder. Give a folder on the disk to measure; ${use}.`,
+  );
 }

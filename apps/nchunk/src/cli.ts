@@ -1,10 +1,8 @@
 import { readFileSync } from "node:fs";
 import { Command } from "commander";
-import { registerConvert } from "./verbs/convert";
-import { registerDemo } from "./verbs/demo";
-import { registerLogits } from "./verbs/logits";
-import { registerProfile } from "./verbs/profile";
-import { registerRun } from "./verbs/run";
+import { NchunkError } from "./errors";
+import { reportError } from "./terminal/output";
+import { registerDoctor } from "./verbs/doctor";
 
 const { version } = JSON.parse(
   readFileSync(new URL("../package.json", import.meta.url), "utf8"),
@@ -18,14 +16,21 @@ const program = new Command()
   .version(version)
   .showHelpAfterError("(run with --help for the options)");
 
-for (const register of [
-  registerDemo,
-  registerRun,
-  registerLogits,
-  registerConvert,
-  registerProfile,
-]) {
-  register(program);
+/** Everything but `doctor` needs the native parts as soon as it is loaded. */
+async function registerNativeVerbs(): Promise<void> {
+  try {
+    const { NATIVE_VERBS } = await import("./verbs/native-verbs");
+    for (const register of NATIVE_VERBS) register(program);
+  } catch (cause) {
+    const message = `${(cause as Error).message} \`nchunk doctor\` tells what else is missing.`;
+    const error = new NchunkError("ASSET_MISSING", message, { cause });
+    reportError(error, process.argv.includes("--json"));
+    process.exit(1);
+  }
 }
+
+// `doctor` must run where they cannot be loaded, to say so.
+if (process.argv[2] !== "doctor") await registerNativeVerbs();
+registerDoctor(program);
 
 await program.parseAsync();

@@ -1,6 +1,11 @@
 /** What can be wrong with what a user typed or with the files they named. */
 export type NchunkErrorCode =
-  "INVALID_ARGUMENT" | "MODEL_NOT_FOUND" | "CACHE_NOT_WRITABLE" | "DISK_FULL" | "ASSET_MISSING";
+  | "INVALID_ARGUMENT"
+  | "MODEL_NOT_FOUND"
+  | "CACHE_NOT_WRITABLE"
+  | "DISK_FULL"
+  | "ASSET_MISSING"
+  | "BENCH_FAILED";
 
 /** An error of the command line itself; the libraries below have classes of their own. */
 export class NchunkError extends Error {

@@ -1,5 +1,6 @@
 #include <napi.h>
 
+#include "file_extents.h"
 #include "native_reader.h"
 #include "open_worker.h"
 #include "utilities.h"
@@ -13,6 +14,9 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   exports.Set("openReader", Napi::Function::New(env, flash_io_addon::open_reader, "openReader"));
   exports.Set("alignLanding", Napi::Function::New(env, flash_io_addon::align_landing, "alignLanding"));
   exports.Set("preallocate", Napi::Function::New(env, flash_io_addon::preallocate, "preallocate"));
+  exports.Set("fileExtents", Napi::Function::New(env, flash_io_addon::file_extents, "fileExtents"));
+  exports.Set("externalMemoryBytes",
+              Napi::Function::New(env, flash_io_addon::external_memory_bytes, "externalMemoryBytes"));
   return exports;
 }
 

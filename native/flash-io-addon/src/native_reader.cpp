@@ -68,12 +68,14 @@ NativeReader::NativeReader(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Na
   // Hooks run in reverse order: this one before the thread-safe function's own, and both before
   // any JavaScript memory is freed.
   napi_add_env_cleanup_hook(env, &NativeReader::tear_down, this);
+  account_memory(env);
 }
 
 NativeReader::~NativeReader() {
   if (environment_ended_ || !core_) return;
   napi_remove_env_cleanup_hook(Env(), &NativeReader::tear_down, this);
   core_->close();
+  account_memory(Env());
   settled_function_.Release();
 }
 
@@ -151,6 +153,7 @@ Napi::Value NativeReader::submit(const Napi::CallbackInfo& info) {
         // Refused only when the environment is ending: then nobody is left to tell.
         if (function.NonBlockingCall(data.get()) == napi_ok) static_cast<void>(data.release());
       });
+  account_memory(env);
   return Napi::Number::New(env, id);
 }
 
@@ -160,6 +163,7 @@ void NativeReader::call_settled(Napi::Env env, Napi::Function on_settled, Native
   // Without an environment this only empties the queue, and `reader` may be gone.
   if (static_cast<napi_env>(env) == nullptr) return;
   reader->pending_.erase(settled->id);
+  reader->account_memory(env);
   if (reader->pending_.empty()) {
     reader->settled_function_.Unref(env);
     reader->Unref();
@@ -170,6 +174,13 @@ void NativeReader::call_settled(Napi::Env env, Napi::Function on_settled, Native
                    Napi::Boolean::New(env, settled->cancelled),
                    settled->failure ? failure_object(env, *settled->failure).As<Napi::Value>()
                                     : env.Null()});
+}
+
+/// V8 sees only JavaScript memory: it is told of ours, so that it knows when collecting pays.
+void NativeReader::account_memory(Napi::Env env) {
+  const auto now = static_cast<std::int64_t>(core_->reader->memory_bytes());
+  Napi::MemoryManagement::AdjustExternalMemory(env, now - accounted_bytes_);
+  accounted_bytes_ = now;
 }
 
 Napi::Value NativeReader::cancel(const Napi::CallbackInfo& info) {
@@ -194,6 +205,9 @@ Napi::Value NativeReader::stats(const Napi::CallbackInfo& info) {
   object.Set("retries", static_cast<double>(counters.retries.load()));
   object.Set("errors", static_cast<double>(counters.errors.load()));
   object.Set("bytesInFlight", static_cast<double>(counters.bytes_in_flight.load()));
+  object.Set("mostBytesInFlight", static_cast<double>(counters.most_bytes_in_flight.load()));
+  object.Set("enterCalls", static_cast<double>(counters.enter_calls.load()));
+  object.Set("nativeBytes", static_cast<double>(core_->reader->memory_bytes()));
   return object;
 }
 
@@ -204,8 +218,14 @@ Napi::Value NativeReader::describe(const Napi::CallbackInfo& info) {
   object.Set("sizeBytes", static_cast<double>(file.size_bytes()));
   object.Set("alignmentBytes", file.alignment_bytes());
   object.Set("directIo", file.direct_io());
-  object.Set("reason", file.fallback_reason());
-  object.Set("errno", file.fallback_errno());
+  if (file.fallback_errno() != 0) {
+    Napi::Object fallback = Napi::Object::New(info.Env());
+    fallback.Set("detail", file.fallback_reason());
+    fallback.Set("errno", file.fallback_errno());
+    object.Set("fallback", fallback);
+  }
+  const std::optional<flash_io::Failure> refusal = core_->reader->uring_refusal();
+  if (refusal) object.Set("uringRefusal", failure_object(info.Env(), *refusal));
   return object;
 }
 

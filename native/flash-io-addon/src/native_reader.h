@@ -68,6 +68,7 @@ class NativeReader final : public Napi::ObjectWrap<NativeReader> {
   };
 
   static void tear_down(void* self);
+  void account_memory(Napi::Env env);
 
   Napi::Value submit(const Napi::CallbackInfo& info);
   Napi::Value cancel(const Napi::CallbackInfo& info);
@@ -83,6 +84,7 @@ class NativeReader final : public Napi::ObjectWrap<NativeReader> {
   SettledFunction settled_function_;
   std::unordered_map<std::uint32_t, Pending> pending_;
   std::uint32_t next_id_ = 0;
+  std::int64_t accounted_bytes_ = 0;
   bool closing_ = false;
   bool environment_ended_ = false;
 };

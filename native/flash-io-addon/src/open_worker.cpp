@@ -1,5 +1,6 @@
 #include "open_worker.h"
 
+#include <algorithm>
 #include <string>
 #include <utility>
 
@@ -45,6 +46,20 @@ class OpenWorker final : public Napi::AsyncWorker {
   Napi::Promise::Deferred deferred_;
 };
 
+/// TypeScript has checked the ranges; here they guard memory.
+flash_io::Tuning parse_tuning(const Napi::Object& object) {
+  const auto number = [&object](const char* name, double most) {
+    const double value = object.Get(name).ToNumber().DoubleValue();
+    return value >= 1 ? std::min(value, most) : 1.0;
+  };
+  flash_io::Tuning tuning;
+  tuning.queue_depth = static_cast<unsigned>(number("queueDepth", flash_io::kMaxQueueDepth));
+  tuning.submit_batch = static_cast<unsigned>(number("submitBatch", flash_io::kMaxQueueDepth));
+  tuning.threads = static_cast<unsigned>(number("threads", flash_io::kMaxThreads));
+  tuning.max_bytes_in_flight = static_cast<std::uint64_t>(number("maxBytesInFlight", 1e15));
+  return tuning;
+}
+
 std::uint32_t rate(const Napi::Object& rates, const char* name) {
   const Napi::Value value = rates.Get(name);
   return value.IsNumber() ? value.As<Napi::Number>().Uint32Value() : 0;
@@ -62,6 +77,8 @@ std::shared_ptr<flash_io::FaultySystemCalls> parse_faults(const Napi::Value& val
       .io_error = rate(object, "ioError"),
       .no_device = rate(object, "noDevice"),
       .delay = rate(object, "delay"),
+      .enter = rate(object, "enter"),
+      .uring_lost_after = rate(object, "uringLostAfter"),
   };
   return std::make_shared<flash_io::FaultySystemCalls>(rate(object, "seed"), rates);
 }
@@ -70,17 +87,19 @@ std::shared_ptr<flash_io::FaultySystemCalls> parse_faults(const Napi::Value& val
 
 Napi::Value open_reader(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
-  if (info.Length() < 4 || !info[0].IsString() || !info[1].IsNumber() || !info[2].IsNumber() ||
-      !info[3].IsFunction()) {
-    throw Napi::TypeError::New(env, "openReader takes (path, directIo, threads, onSettled, faults?)");
+  if (info.Length() < 5 || !info[0].IsString() || !info[1].IsNumber() || !info[2].IsNumber() ||
+      !info[3].IsObject() || !info[4].IsFunction()) {
+    throw Napi::TypeError::New(
+        env, "openReader takes (path, directIo, backend, tuning, onSettled, faults?)");
   }
   flash_io::OpenOptions options;
   options.direct_io = static_cast<flash_io::DirectIo>(info[1].As<Napi::Number>().Uint32Value());
-  options.threads = info[2].As<Napi::Number>().Uint32Value();
-  auto faults = parse_faults(info[4]);
+  options.backend = static_cast<flash_io::BackendChoice>(info[2].As<Napi::Number>().Uint32Value());
+  options.tuning = parse_tuning(info[3].As<Napi::Object>());
+  auto faults = parse_faults(info[5]);
   options.calls = faults;
   auto* worker = new OpenWorker(env, info[0].As<Napi::String>().Utf8Value(), std::move(options),
-                                std::move(faults), info[3].As<Napi::Function>());
+                                std::move(faults), info[4].As<Napi::Function>());
   worker->Queue();
   return worker->promise();
 }

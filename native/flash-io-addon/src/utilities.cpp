@@ -61,4 +61,9 @@ Napi::Value preallocate(const Napi::CallbackInfo& info) {
   return worker->promise();
 }
 
+Napi::Value external_memory_bytes(const Napi::CallbackInfo& info) {
+  const std::int64_t bytes = Napi::MemoryManagement::AdjustExternalMemory(info.Env(), 0);
+  return Napi::Number::New(info.Env(), static_cast<double>(bytes));
+}
+
 }  // namespace flash_io_addon

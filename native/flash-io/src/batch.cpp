@@ -42,6 +42,7 @@ void Batch::set_failure(Failure failure) {
 }
 
 void Batch::drop_unclaimed() {
+  stopped_.store(true, std::memory_order_relaxed);
   const std::size_t claimed = next_.exchange(requests_.size(), std::memory_order_relaxed);
   if (claimed < requests_.size()) end(requests_.size() - claimed);
 }

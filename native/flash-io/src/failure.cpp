@@ -18,6 +18,8 @@ const char* failure_code_name(FailureCode code) {
       return "NOT_A_FILE";
     case FailureCode::kNoResources:
       return "NO_RESOURCES";
+    case FailureCode::kBackendUnsupported:
+      return "BACKEND_UNSUPPORTED";
   }
   return "IO_ERROR";
 }

@@ -1,37 +1,21 @@
 #include "flash_io/pool_backend.h"
 
-#include <pthread.h>
-#include <signal.h>
-
 #include <algorithm>
 #include <chrono>
+#include <optional>
 #include <utility>
 
+#include "claimed_request.h"
+#include "thread_setup.h"
+
 namespace flash_io {
-namespace {
 
-/// Signals of the process are for its own threads: here they would only interrupt reads.
-class SignalsBlocked {
- public:
-  SignalsBlocked() {
-    sigset_t all;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before_);
-  }
-  ~SignalsBlocked() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
-
- private:
-  sigset_t before_;
-};
-
-}  // namespace
-
-PoolBackend::PoolBackend(const File& file, SystemCalls& calls, Counters& counters, unsigned threads)
-    : file_(file), calls_(calls), counters_(counters) {
+PoolBackend::PoolBackend(const BackendContext& context, const Tuning& tuning)
+    : context_(context), max_bytes_in_flight_(tuning.max_bytes_in_flight) {
   const SignalsBlocked inherited_by_threads;
-  threads_.reserve(threads);
+  threads_.reserve(tuning.threads);
   try {
-    for (unsigned i = 0; i < threads; ++i) threads_.emplace_back([this] { work(); });
+    for (unsigned i = 0; i < tuning.threads; ++i) threads_.emplace_back([this] { work(); });
   } catch (...) {
     stop();
     throw;
@@ -64,7 +48,7 @@ void PoolBackend::submit(std::shared_ptr<Batch> batch) {
 }
 
 void PoolBackend::work() {
-  pthread_setname_np(pthread_self(), "flash-io");
+  name_this_thread();
   for (;;) {
     std::shared_ptr<Batch> batch;
     std::size_t index = Batch::kNone;
@@ -78,40 +62,57 @@ void PoolBackend::work() {
       }
       if (index == Batch::kNone && stopping_) return;
     }
-    for (; index != Batch::kNone; index = batch->claim()) read(*batch, index);
+    for (; index != Batch::kNone; index = batch->claim()) read(batch, index);
   }
 }
 
-void PoolBackend::read(Batch& batch, std::size_t index) {
-  using Step = ReadProgress::Step;
-  const ReadRequest& request = batch.request(index);
-  ReadProgress progress(request, file_.size_bytes(), file_.alignment_bytes());
-  counters_.bytes_in_flight.fetch_add(request.length_bytes, std::memory_order_relaxed);
-  Step step = Step::kAgain;
-  while (step == Step::kAgain || step == Step::kBackOff) {
-    if (step == Step::kBackOff) {
+void PoolBackend::read(std::shared_ptr<Batch> batch, std::size_t index) {
+  const std::uint64_t bytes = batch->request(index).length_bytes;
+  using Next = ClaimedRequest::Next;
+  ClaimedRequest request(std::move(batch), index, context_);
+  for (Next next = Next::kTransfer; next != Next::kEnded;) {
+    const ReadProgress& progress = request.progress();
+    if (next == Next::kBackOff) {
       std::this_thread::sleep_for(std::chrono::nanoseconds(progress.back_off_ns()));
     }
-    step = progress.on_result(calls_.pread(file_.fd(), progress.destination(),
-                                           progress.length_bytes(), progress.offset_bytes()));
+    enter_flight(bytes);
+    std::optional<std::int64_t> result;
+    if (!request.is_stopped()) {
+      result = context_.calls.pread(context_.file.fd(), progress.destination(),
+                                    progress.length_bytes(), progress.offset_bytes());
+    }
+    // Before the request ends: when a batch has settled, nothing of it is in flight.
+    leave_flight(bytes);
+    if (result) {
+      next = request.on_result(*result);
+    } else {
+      static_cast<void>(request.abandon_if_stopped());
+      return;
+    }
   }
-  counters_.bytes_in_flight.fetch_sub(request.length_bytes, std::memory_order_relaxed);
-  counters_.requests.fetch_add(1, std::memory_order_relaxed);
-  counters_.bytes_read.fetch_add(progress.transferred_bytes(), std::memory_order_relaxed);
-  counters_.retries.fetch_add(progress.retries(), std::memory_order_relaxed);
-  if (step == Step::kDone) {
-    batch.succeed(progress.transferred_bytes());
-    return;
+}
+
+void PoolBackend::enter_flight(std::uint64_t bytes) {
+  std::unique_lock<std::mutex> lock(flight_mutex_);
+  ++waiting_for_room_;
+  room_made_.wait(lock, [this, bytes] {
+    return bytes_in_flight_ == 0 || bytes_in_flight_ + bytes <= max_bytes_in_flight_;
+  });
+  --waiting_for_room_;
+  bytes_in_flight_ += bytes;
+  context_.counters.enter_flight(bytes);
+}
+
+void PoolBackend::leave_flight(std::uint64_t bytes) {
+  bool is_awaited = false;
+  {
+    const std::lock_guard<std::mutex> lock(flight_mutex_);
+    bytes_in_flight_ -= bytes;
+    context_.counters.leave_flight(bytes);
+    is_awaited = waiting_for_room_ > 0;
   }
-  counters_.errors.fetch_add(1, std::memory_order_relaxed);
-  Failure failure = progress.failure();
-  Failure change;
-  if (failure.code == FailureCode::kTruncated && !file_.unchanged(calls_, change)) {
-    change.offset_bytes = failure.offset_bytes;
-    change.length_bytes = failure.length_bytes;
-    failure = std::move(change);
-  }
-  batch.fail(std::move(failure));
+  // All of them: which one fits depends on its length.
+  if (is_awaited) room_made_.notify_all();
 }
 
 }  // namespace flash_io

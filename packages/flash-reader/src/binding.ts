@@ -2,11 +2,15 @@ import addon from "@neuron-chunking/flash-io-addon";
 
 /** Types of the raw addon. Nothing but the reader and the landing buffer may touch it. */
 export interface NativeBinding {
-  /** Rejects with a {@link NativeFailure}. `directIo`: 0 required, 1 optional, 2 disabled. */
+  /**
+   * Rejects with a {@link NativeFailure}. `directIo`: 0 required, 1 optional, 2 disabled. `backend`: 0
+   * auto, 1 io_uring, 2 pool.
+   */
   openReader(
     path: string,
     directIo: number,
-    threads: number,
+    backend: number,
+    tuning: NativeTuning,
     onSettled: OnSettled,
     faults?: FaultPlan,
   ): Promise<NativeReader>;
@@ -14,6 +18,31 @@ export interface NativeBinding {
   alignLanding(buffer: ArrayBuffer, capacityBytes: number, alignmentBytes: number): number;
   /** The errno of fallocate(2), 0 when the space is reserved. */
   preallocate(fd: number, sizeBytes: number): Promise<number>;
+  /** For tests: what V8 was told of memory outside its heap, by everybody. */
+  externalMemoryBytes(): number;
+  /** What lies behind an open file. */
+  fileExtents(fd: number): Promise<NativeExtents>;
+}
+
+export interface NativeExtents {
+  /** The answer of FIEMAP, 0 when the four counts after it hold. */
+  errno: number;
+  extents: number;
+  /** Bytes that extents cover; the rest of the file is holes. */
+  mappedBytes: number;
+  /** Of these, bytes that no device holds yet. */
+  unwrittenBytes: number;
+  /** Of these, bytes that are compressed, encrypted or kept within metadata. */
+  encodedBytes: number;
+  /** Bytes of the file in the page cache, -1 when the system does not say. */
+  cachedBytes: number;
+}
+
+export interface NativeTuning {
+  readonly queueDepth: number;
+  readonly submitBatch: number;
+  readonly threads: number;
+  readonly maxBytesInFlight: number;
 }
 
 /** Called once per batch, on the thread that opened the reader. `elapsedNs` runs from submit to the last byte. */
@@ -60,18 +89,26 @@ export interface NativeStats {
   retries: number;
   errors: number;
   bytesInFlight: number;
+  mostBytesInFlight: number;
+  enterCalls: number;
+  nativeBytes: number;
 }
 
 export interface NativeDescription {
-  backend: string;
+  backend: "io_uring" | "pool";
   sizeBytes: number;
   alignmentBytes: number;
   directIo: boolean;
-  reason: string;
-  errno: number;
+  /** Why reads are buffered although direct I/O was not disabled. */
+  fallback?: { detail: string; errno: number };
+  /** Why io_uring is not used, or is not used any more, although it was wanted. */
+  uringRefusal?: NativeFailure;
 }
 
-/** For tests: faults at the system-call boundary, each in 1/65536 of all reads. */
+/**
+ * For tests: faults at the system-call boundary, each in 1/65536 of all reads (`enter`: of all
+ * io_uring_enter calls; `uringLostAfter`: the number of the enter call from which on all are refused).
+ */
 export interface FaultPlan {
   seed: number;
   shortRead?: number;
@@ -82,6 +119,8 @@ export interface FaultPlan {
   ioError?: number;
   noDevice?: number;
   delay?: number;
+  enter?: number;
+  uringLostAfter?: number;
 }
 
 export const binding = addon as NativeBinding;

@@ -7,6 +7,7 @@ export type FlashReaderErrorCode =
   | "OPEN_FAILED"
   | "NOT_A_FILE"
   | "DIRECT_IO_UNSUPPORTED"
+  | "BACKEND_UNSUPPORTED"
   | "OUT_OF_RANGE"
   | "LANDING_TOO_SMALL"
   | "LANDING_BUSY"
@@ -58,10 +59,12 @@ const ADVICE: Partial<Record<FlashReaderErrorCode, string>> = {
   NOT_A_FILE: "Give the path of a regular file.",
   DIRECT_IO_UNSUPPORTED:
     'Put the file on a file system with direct I/O (ext4, xfs, btrfs), or open it with directIo: "optional".',
+  BACKEND_UNSUPPORTED:
+    'Open it with backend: "auto", which falls back to a thread pool, or allow io_uring (kernel.io_uring_disabled, seccomp, limits on descriptors and locked memory).',
   TRUNCATED: "The file is shorter than when it was opened; open it again once it is complete.",
   FILE_CHANGED: "The bytes of this read cannot be trusted; open the file again.",
   IO_ERROR: "The device or its file system refused the read; see the kernel log.",
-  NO_RESOURCES: "Lower `threads`, or raise the limits on threads and memory.",
+  NO_RESOURCES: "Lower `tuning.threads`, or raise the limits on threads and memory.",
 };
 
 /** The system's name of an errno, undefined for 0. */

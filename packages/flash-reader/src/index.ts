@@ -1,10 +1,15 @@
 export { FlashReader } from "./reader.js";
-export type { BackendInfo, FlashReaderOptions, ReaderStats, ReadOptions } from "./reader.js";
+export type { FlashReaderOptions, ReaderStats, ReadOptions } from "./reader.js";
+export type { BackendInfo, ReadTier, RefusedTier } from "./backend-info.js";
 export { ReadResult } from "./read-result.js";
 export { LandingBuffer } from "./landing-buffer.js";
-export { MAX_REQUEST_BYTES } from "./ranges.js";
 export type { ByteRanges, PlanLayout } from "./ranges.js";
 export { FlashReaderError } from "./errors.js";
 export type { FlashReaderErrorCode, FlashReaderErrorFields } from "./errors.js";
 export { profileDevice } from "./profiler/profile-device.js";
-export type { ProfileDeviceOptions, ProfileProgress } from "./profiler/profile-device.js";
+export type { ProfileDeviceOptions } from "./profiler/profile-device.js";
+export type { ProfilePhase, ProfileProgress } from "./profiler/progress.js";
+export { deviceKey } from "./profiler/device-key.js";
+export type { BackendRequest } from "./profiler/device-key.js";
+export { spotCheckProfile } from "./profiler/spot-check.js";
+export type { SpotCheck, SpotCheckOptions, SpotSize } from "./profiler/spot-check.js";

@@ -17,12 +17,6 @@ export interface PlanLayout {
   readonly rowBytes: number;
 }
 
-/**
- * Requests longer than this are split: the device serves the parts in parallel, and no thread holds
- * more than this in flight.
- */
-export const MAX_REQUEST_BYTES = 1 << 20;
-
 /** Where each wanted range starts in the landing memory and how long it is; reused between reads. */
 export class Views {
   offsetsBytes = new Float64Array(0);
@@ -43,10 +37,21 @@ export interface FileLimits {
   readonly alignmentBytes: number;
 }
 
+/** How requests are cut: see `ReaderTuning`. */
+export interface RequestLimits {
+  readonly maxRequestBytes: number;
+  /** Gaps of up to this many bytes are read through; 0 for never. */
+  readonly readThroughBytes: number;
+}
+
+/** A span with gaps in it is at most this many times as long as what is wanted of it (R3). */
+const MAX_SPAN_PER_WANTED = 2;
+
 /**
  * Turns wanted ranges into aligned requests (R7): each range is widened to whole blocks, and ranges
- * whose blocks touch or overlap are fetched together, so that no byte is read twice. A workspace:
- * nothing is allocated per range, and its fields hold until the next call.
+ * whose blocks touch or overlap are fetched together, so that no byte is read twice. So are ranges with
+ * a gap between them that is cheaper to read than to skip (R3). A workspace: nothing is allocated per
+ * range, and its fields hold until the next call.
  */
 export class RequestPlanner {
   /** Triples: file offset, length, offset in the landing memory; all aligned. */
@@ -57,15 +62,24 @@ export class RequestPlanner {
   wantedBytes = 0;
 
   readonly #limits: FileLimits;
+  readonly #partBytes: number;
+  readonly #readThroughBytes: number;
   #offsets = new Float64Array(256);
   #order = new Uint32Array(0);
 
-  constructor(limits: FileLimits) {
+  constructor(limits: FileLimits, requests: RequestLimits) {
     this.#limits = limits;
+    const { alignmentBytes } = limits;
+    // Parts are whole blocks, and at least one.
+    this.#partBytes = Math.max(
+      alignmentBytes,
+      requests.maxRequestBytes - (requests.maxRequestBytes % alignmentBytes),
+    );
+    this.#readThroughBytes = requests.readThroughBytes;
   }
 
   /** Plans `ranges`; writes into `views` where each lands. Throws INVALID_ARGUMENT or OUT_OF_RANGE. */
-  planRanges(ranges: ByteRanges, views: Views): void {
+  planRanges(ranges: ByteRanges, views: Views, readThrough: boolean): void {
     const { offsetsBytes, lengthsBytes, count } = ranges;
     if (!Number.isInteger(count) || count < 0) throw invalidCount(count);
     if (count > offsetsBytes.length || count > lengthsBytes.length) {
@@ -79,11 +93,11 @@ export class RequestPlanner {
     views.lengthsBytes.set(
       lengthsBytes.length === count ? lengthsBytes : lengthsBytes.subarray(0, count),
     );
-    this.#plan(offsetsBytes, count, views);
+    this.#plan(offsetsBytes, count, views, readThrough);
   }
 
   /** Plans the chunks of `plan`, one view per chunk. Throws INVALID_ARGUMENT or OUT_OF_RANGE. */
-  planChunks(plan: ChunkPlan, layout: PlanLayout, views: Views): void {
+  planChunks(plan: ChunkPlan, layout: PlanLayout, views: Views, readThrough: boolean): void {
     const { starts, lengths, chunkCount } = plan;
     const { baseOffsetBytes, rowBytes } = layout;
     if (!Number.isInteger(chunkCount) || chunkCount < 0) throw invalidCount(chunkCount);
@@ -102,33 +116,45 @@ export class RequestPlanner {
       offsets[i] = baseOffsetBytes + starts[i] * rowBytes;
       wanted[i] = lengths[i] * rowBytes;
     }
-    this.#plan(offsets, chunkCount, views);
+    this.#plan(offsets, chunkCount, views, readThrough);
   }
 
-  #plan(offsets: Float64Array, count: number, views: Views): void {
+  #plan(offsets: Float64Array, count: number, views: Views, readThrough: boolean): void {
     this.requestCount = 0;
     this.landingBytes = 0;
     this.wantedBytes = 0;
     const sorted = this.#validate(offsets, views.lengthsBytes, count);
     const order = sorted ? undefined : this.#sort(offsets, count);
     const alignment = this.#limits.alignmentBytes;
+    const most = readThrough ? this.#readThroughBytes : 0;
     // Exact, because the alignment is a power of two.
     const perAlignment = 1 / alignment;
     const { offsetsBytes, lengthsBytes } = views;
+    // The span being grown: blocks [start, end), of which `wanted` bytes up to `reached` are asked for.
     let start = 0;
     let end = -1;
+    let reached = 0;
+    let wanted = 0;
     for (let k = 0; k < count; k++) {
       const i = order === undefined ? k : order[k];
       const offset = offsets[i];
+      const past = offset + lengthsBytes[i];
       const from = Math.floor(offset * perAlignment) * alignment;
-      const to = Math.ceil((offset + lengthsBytes[i]) * perAlignment) * alignment;
-      if (from > end) {
+      const to = Math.ceil(past * perAlignment) * alignment;
+      const grown = wanted + Math.max(0, past - Math.max(offset, reached));
+      const joins =
+        from <= end ||
+        (from - end <= most && to - start <= MAX_SPAN_PER_WANTED * grown && end >= 0);
+      if (joins) {
+        if (to > end) end = to;
+        wanted = grown;
+      } else {
         if (end >= 0) this.#emit(start, end);
         start = from;
         end = to;
-      } else if (to > end) {
-        end = to;
+        wanted = lengthsBytes[i];
       }
+      if (past > reached) reached = past;
       offsetsBytes[i] = this.landingBytes + (offset - start);
     }
     if (end >= 0) this.#emit(start, end);
@@ -185,7 +211,7 @@ export class RequestPlanner {
   /** Appends the requests for the aligned bytes [start, end), in equal parts when there are many. */
   #emit(start: number, end: number): void {
     const alignment = this.#limits.alignmentBytes;
-    const parts = Math.ceil((end - start) / MAX_REQUEST_BYTES);
+    const parts = Math.ceil((end - start) / this.#partBytes);
     const partBytes = Math.ceil((end - start) / parts / alignment) * alignment;
     for (let offset = start; offset < end; offset += partBytes) {
       const length = Math.min(partBytes, end - offset);

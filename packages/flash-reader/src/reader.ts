@@ -1,13 +1,16 @@
 import { resolve as resolvePath } from "node:path";
-import type { ChunkPlan } from "@neuron-chunking/latency-model";
+import type { ChunkPlan, ReaderTuning } from "@neuron-chunking/latency-model";
 import { binding } from "./binding.js";
-import type { FaultPlan, NativeDescription, NativeFailure, NativeReader } from "./binding.js";
-import { errnoName, FlashReaderError, fromNative } from "./errors.js";
+import type { FaultPlan, NativeFailure, NativeReader } from "./binding.js";
+import { describeBackend } from "./backend-info.js";
+import type { BackendInfo } from "./backend-info.js";
+import { FlashReaderError, fromNative } from "./errors.js";
 import { LandingBuffer } from "./landing-buffer.js";
 import { RequestPlanner, Views } from "./ranges.js";
 import type { ByteRanges, PlanLayout } from "./ranges.js";
 import { PendingReads } from "./pending-reads.js";
 import { ReadResult } from "./read-result.js";
+import { completeTuning } from "./tuning.js";
 
 export interface FlashReaderOptions {
   /**
@@ -16,18 +19,14 @@ export interface FlashReaderOptions {
    * buffered.
    */
   readonly directIo?: "required" | "optional" | "disabled";
-  /** Threads that read, 1 to 64; they live as long as the reader. 6 by default, as in the paper (App. D). */
-  readonly threads?: number;
-}
-
-/** How a reader reads, decided once at open. */
-export interface BackendInfo {
-  readonly name: string;
-  readonly directIo: boolean;
-  /** Why reads are buffered; absent when they are direct. */
-  readonly reason?: string;
-  /** The system's answer that led to buffered reads, `"EINVAL"` for example. */
-  readonly errno?: string;
+  /**
+   * `"auto"` (the default): what `tuning` names, else io_uring; stepping down to the pool where the
+   * system refuses io_uring, said in `reader.backend`. `"io_uring"` and `"pool"`: exactly that, or a
+   * BACKEND_UNSUPPORTED error.
+   */
+  readonly backend?: "auto" | "io_uring" | "pool";
+  /** How to drive the device: `reader.tuning` of its profile. What is left open gets moderate defaults. */
+  readonly tuning?: Partial<ReaderTuning>;
 }
 
 export interface ReadOptions {
@@ -35,6 +34,12 @@ export interface ReadOptions {
   readonly into?: LandingBuffer;
   /** Stops what is not yet submitted; the promise rejects with the signal's reason once the rest is done. */
   readonly signal?: AbortSignal;
+  /**
+   * Whether gaps of up to `tuning.readThroughBytes` between ranges may be read through (the default):
+   * the same views, fewer requests, at most twice the wanted bytes. A landing buffer that is too small
+   * for that is read into without.
+   */
+  readonly readThrough?: boolean;
 }
 
 /** Totals since open; bytes and counts. */
@@ -50,16 +55,20 @@ export interface ReaderStats {
   readonly retries: number;
   /** Transfers that failed for good. */
   readonly errors: number;
-  /** Bytes being transferred at this moment, at most threads x 1 MiB. */
+  /** Bytes being transferred at this moment: at most `tuning.maxBytesInFlight`, or one request. */
   readonly bytesInFlight: number;
+  /** The most that `bytesInFlight` has been since open. */
+  readonly mostBytesInFlight: number;
+  /** Calls of io_uring_enter; 0 with the pool. */
+  readonly enterCalls: number;
+  /** Native memory of this reader: ring and requests under way. V8 knows of it. */
+  readonly nativeBytes: number;
   /** Memory of landing buffers of this reader that are not yet collected. */
   readonly landingBytes: number;
 }
 
 const DIRECT_IO_MODES = { required: 0, optional: 1, disabled: 2 } as const;
-/** More threads than this only queue: no device gains from a deeper queue of whole requests. */
-const MAX_THREADS = 64;
-const DEFAULT_THREADS = 6;
+const BACKENDS = { auto: 0, io_uring: 1, pool: 2 } as const;
 
 /**
  * Reads many ranges of one file at once, past the page cache, on threads of its own.
@@ -74,10 +83,11 @@ export class FlashReader {
   readonly sizeBytes: number;
   /** Transfers are widened to multiples of this; 1 when buffered. */
   readonly alignmentBytes: number;
-  readonly backend: BackendInfo;
-  readonly threads: number;
+  /** How the device is driven; fixed at open. */
+  readonly tuning: ReaderTuning;
 
   readonly #native: NativeReader;
+  readonly #askedBackend: keyof typeof BACKENDS;
   readonly #pending: PendingReads;
   readonly #planner: RequestPlanner;
   readonly #scratchViews = new Views();
@@ -87,30 +97,30 @@ export class FlashReader {
 
   private constructor(
     path: string,
-    threads: number,
+    tuning: ReaderTuning,
+    askedBackend: keyof typeof BACKENDS,
     native: NativeReader,
     pending: PendingReads,
-    description: NativeDescription,
   ) {
+    const description = native.describe();
     this.path = path;
-    this.threads = threads;
+    this.tuning = tuning;
+    this.#askedBackend = askedBackend;
     this.#native = native;
     this.#pending = pending;
     this.sizeBytes = description.sizeBytes;
     this.alignmentBytes = description.alignmentBytes;
-    const errno = errnoName(description.errno);
-    this.backend = {
-      name: description.backend,
-      directIo: description.directIo,
-      ...(description.reason !== "" && { reason: description.reason }),
-      ...(errno !== undefined && { errno }),
-    };
-    this.#planner = new RequestPlanner(this);
+    this.#planner = new RequestPlanner(this, tuning);
+  }
+
+  /** How this reader reads, and which better ways were refused. */
+  get backend(): BackendInfo {
+    return describeBackend(this.#native.describe(), this.#askedBackend);
   }
 
   /**
    * Opens a regular file. Rejects with OPEN_FAILED, NOT_A_FILE, DIRECT_IO_UNSUPPORTED, IO_ERROR,
-   * NO_RESOURCES or INVALID_ARGUMENT.
+   * BACKEND_UNSUPPORTED, NO_RESOURCES or INVALID_ARGUMENT.
    */
   static open(path: string, options: FlashReaderOptions = {}): Promise<FlashReader> {
     return FlashReader.openWithFaults(path, options, undefined);
@@ -122,7 +132,7 @@ export class FlashReader {
     options: FlashReaderOptions,
     faults: FaultPlan | undefined,
   ): Promise<FlashReader> {
-    const { directIo = "optional", threads = DEFAULT_THREADS } = options;
+    const { directIo = "optional", backend = "auto" } = options;
     if (typeof path !== "string" || path === "" || path.includes("\0")) {
       throw invalid(`path must be a non-empty string without NUL; got ${JSON.stringify(path)}.`);
     }
@@ -131,20 +141,24 @@ export class FlashReader {
         `directIo must be "required", "optional" or "disabled"; got ${String(directIo)}.`,
       );
     }
-    if (!Number.isInteger(threads) || threads < 1 || threads > MAX_THREADS) {
-      throw invalid(`threads must be an integer from 1 to ${MAX_THREADS}; got ${threads}.`);
+    if (!Object.hasOwn(BACKENDS, backend)) {
+      throw invalid(`backend must be "auto", "io_uring" or "pool"; got ${String(backend)}.`);
     }
+    const tuning = completeTuning(options.tuning);
     const absolute = resolvePath(path);
     const pending = new PendingReads(absolute);
+    // Measured slower is as good as refused.
+    const asked = backend === "auto" && tuning.backend === "pool" ? "pool" : backend;
     try {
       const native = await binding.openReader(
         absolute,
         DIRECT_IO_MODES[directIo],
-        threads,
+        BACKENDS[asked],
+        tuning,
         pending.settle,
         faults,
       );
-      return new FlashReader(absolute, threads, native, pending, native.describe());
+      return new FlashReader(absolute, tuning, asked, native, pending);
     } catch (failure) {
       throw failure instanceof Error ? failure : fromNative(absolute, failure as NativeFailure);
     }
@@ -157,21 +171,22 @@ export class FlashReader {
     return landing;
   }
 
-  /** Landing capacity that `read(ranges)` needs, bytes. */
+  /** Landing capacity that `read(ranges)` needs, bytes, for reading gaps through where that pays. */
   landingBytes(ranges: ByteRanges): number {
-    this.#planner.planRanges(ranges, this.#scratchViews);
+    this.#planner.planRanges(ranges, this.#scratchViews, true);
     return this.#planner.landingBytes;
   }
 
   /** Landing capacity that `readPlan(plan, layout)` needs, bytes. */
   landingBytesForPlan(plan: ChunkPlan, layout: PlanLayout): number {
-    this.#planner.planChunks(plan, layout, this.#scratchViews);
+    this.#planner.planChunks(plan, layout, this.#scratchViews, true);
     return this.#planner.landingBytes;
   }
 
   /**
    * Landing capacity that is enough for any `rangeCount` disjoint ranges with `wantedBytes` bytes in
-   * all, lying within `spanBytes` consecutive bytes of the file. For landings allocated once.
+   * all, lying within `spanBytes` consecutive bytes of the file, though not always for reading gaps
+   * through. For landings allocated once.
    */
   landingBytesBound(rangeCount: number, wantedBytes: number, spanBytes = Infinity): number {
     const slack = 2 * (this.alignmentBytes - 1);
@@ -186,16 +201,16 @@ export class FlashReader {
    * by then nothing writes to the landing memory any more. Other reads are not affected.
    */
   read(ranges: ByteRanges, options: ReadOptions = {}): Promise<ReadResult> {
-    return this.#start(options, (views) => {
-      this.#planner.planRanges(ranges, views);
+    return this.#start(options, (views, readThrough) => {
+      this.#planner.planRanges(ranges, views, readThrough);
       return ranges.count;
     });
   }
 
   /** Reads the rows of a plan, one view per chunk; otherwise as `read`. */
   readPlan(plan: ChunkPlan, layout: PlanLayout, options: ReadOptions = {}): Promise<ReadResult> {
-    return this.#start(options, (views) => {
-      this.#planner.planChunks(plan, layout, views);
+    return this.#start(options, (views, readThrough) => {
+      this.#planner.planChunks(plan, layout, views, readThrough);
       return plan.chunkCount;
     });
   }
@@ -216,10 +231,13 @@ export class FlashReader {
   }
 
   /** `plan` fills the planner and the views, and returns the number of views. */
-  #start(options: ReadOptions, plan: (views: Views) => number): Promise<ReadResult> {
+  #start(
+    options: ReadOptions,
+    plan: (views: Views, readThrough: boolean) => number,
+  ): Promise<ReadResult> {
     // What the executor throws rejects the promise.
     return new Promise((resolve, reject) => {
-      const { into, signal } = options;
+      const { into, signal, readThrough = true } = options;
       if (this.#closing !== undefined) {
         throw new FlashReaderError("CLOSED", `The reader of ${this.path} is closed.`, {
           path: this.path,
@@ -228,7 +246,10 @@ export class FlashReader {
       signal?.throwIfAborted();
       if (into !== undefined) this.#checkLanding(into);
       const views = into?.views ?? new Views();
-      const count = plan(views);
+      let count = plan(views, readThrough);
+      if (into !== undefined && into.capacityBytes < this.#planner.landingBytes) {
+        count = plan(views, false);
+      }
       const { landingBytes, requestCount, wantedBytes } = this.#planner;
       const landing = into ?? this.allocate(landingBytes);
       if (landing.capacityBytes < landingBytes) {

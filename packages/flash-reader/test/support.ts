@@ -3,14 +3,16 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll } from "vitest";
-import type { ByteRanges, FlashReader, ReadResult } from "../src/index.js";
-import { FlashReaderError } from "../src/index.js";
+import type { ByteRanges, FlashReaderOptions, ReadResult } from "../src/index.js";
+import { FlashReader, FlashReaderError } from "../src/index.js";
 
-/** A directory on the disk that holds the repository (direct I/O usually works there), removed at the end. Call it outside tests. */
-export function temporaryDirectory(base?: string): string {
-  const parent = base ?? fileURLToPath(new URL("../.cache", import.meta.url));
-  mkdirSync(parent, { recursive: true });
-  const directory = mkdtempSync(join(parent, "test-"));
+/** On the disk that holds the repository: direct I/O usually works there. */
+const CACHE_DIRECTORY = fileURLToPath(new URL("../.cache", import.meta.url));
+
+/** A directory in `base`, by default on the disk that holds the repository, removed at the end. Call it outside tests. */
+export function temporaryDirectory(base = CACHE_DIRECTORY): string {
+  mkdirSync(base, { recursive: true });
+  const directory = mkdtempSync(join(base, "test-"));
   afterAll(() => {
     rmSync(directory, { recursive: true, force: true });
   });
@@ -52,6 +54,20 @@ export function scattered(
   return toRanges(offsets.map((offset) => [offset, lengthBytes] as const));
 }
 
+/** Opens a reader for `use` and closes it whatever happens. */
+export async function withReader<T>(
+  path: string,
+  options: FlashReaderOptions,
+  use: (reader: FlashReader) => Promise<T>,
+): Promise<T> {
+  const reader = await FlashReader.open(path, options);
+  try {
+    return await use(reader);
+  } finally {
+    await reader.close();
+  }
+}
+
 /** The index of the first view that differs from the file's bytes, or -1. */
 export function firstWrongView(result: ReadResult, ranges: ByteRanges, file: Buffer): number {
   for (let i = 0; i < result.count; i++) {
@@ -77,4 +93,14 @@ export async function rejection(promise: Promise<unknown>): Promise<FlashReaderE
 export function testSeed(): number {
   const given = process.env.NCHUNK_TEST_SEED;
   return given === undefined ? randomBytes(4).readInt32LE() : Number(given);
+}
+
+/** How much a randomised test does; more under NCHUNK_SOAK. */
+export function effort(usual: number, soak: number): number {
+  return process.env.NCHUNK_SOAK === undefined ? usual : soak;
+}
+
+/** The path of a program in `scripts/`, which child processes and workers run. */
+export function script(name: string): string {
+  return fileURLToPath(new URL(`./scripts/${name}`, import.meta.url));
 }

@@ -1,11 +1,21 @@
+import { readBatchParameters, type BatchModelParameters } from "./batch-parameters.js";
 import { describeValue, LatencyModelError } from "./errors.js";
 import * as read from "./json-fields.js";
+import { readCurve, readSamples, type LatencyCurve, type ProfileSample } from "./latency-curve.js";
+import {
+  readBackends,
+  readQueueSweeps,
+  readRounds,
+  readValidation,
+  type ProfileBackend,
+  type ProfileQueueSweep,
+  type ProfileRound,
+  type ProfileValidation,
+} from "./profile-evidence.js";
+import { readReaderTuning, type ReaderTuning } from "./reader-tuning.js";
 
 /** The profile format that this package reads and writes. */
 export const DEVICE_PROFILE_SCHEMA_VERSION = 1;
-
-/** Most samples in a table: 1 KiB steps up to 64 MiB, far past any device's saturation size. */
-export const MAX_TABLE_SAMPLES = 65_536;
 
 /** A free-form fact in a profile. */
 export type ProfileValue = string | number | boolean;
@@ -20,6 +30,8 @@ export interface ProfileReader {
   readonly threads: number;
   /** Alignment of offsets and lengths, bytes, at least 1. */
   readonly alignmentBytes: number;
+  /** How to drive this device. */
+  readonly tuning?: ReaderTuning;
 }
 
 /** Identity of the storage behind a profile. All optional: what can be known differs by system. */
@@ -36,14 +48,6 @@ export interface ProfileDevice {
 
 /** How noisy the measurement was, by name, such as `relativeSpread`. */
 export type ProfileNoise = Readonly<Record<string, number>>;
-
-/** Raw measurements of one read size, kept as evidence beside the table. */
-export interface ProfileSample {
-  /** Read size, bytes. */
-  readonly sizeBytes: number;
-  /** Time per read in each round, ns. */
-  readonly latencyNs: readonly number[];
-}
 
 /**
  * What a device's reads cost, as stored on disk: version 1 of `schema/device-profile.schema.json`.
@@ -62,18 +66,28 @@ export interface DeviceProfile {
   readonly reader?: ProfileReader;
   readonly device?: ProfileDevice;
   /** Samples of `T[s]`: time per read of `s` bytes at saturating throughput (paper App. D). */
-  readonly table: {
-    /** Read sizes, bytes, positive integers, strictly ascending. */
-    readonly sizesBytes: readonly number[];
-    /** Time per read, ns, positive, non-decreasing, one per size. */
-    readonly latencyNs: readonly number[];
-  };
+  readonly table: LatencyCurve;
   /** Smallest size at 99 % of peak throughput, bytes; within the range of `table.sizesBytes`. */
   readonly saturationBytes: number;
   /** Slope past saturation, ns per byte: `T[s] = s * tailNsPerByte`. */
   readonly tailNsPerByte: number;
   readonly noise?: ProfileNoise;
+  /** Raw measurements behind `table`. */
   readonly samples?: readonly ProfileSample[];
+  /** Every backend measured, the chosen one included. */
+  readonly backends?: readonly ProfileBackend[];
+  /** What depth is worth, by backend and read size. */
+  readonly queue?: readonly ProfileQueueSweep[];
+  /** What a batch costs besides the sum of `T[s]`. */
+  readonly batchModel?: BatchModelParameters;
+  /** How well table and batch model predict masks that were held out of their fits. */
+  readonly validation?: ProfileValidation;
+  /** How far each round of the measurement was from the others. */
+  readonly rounds?: readonly ProfileRound[];
+  /** Hash of what the measurement depends on: device, file system, kernel, backend, probe version. */
+  readonly key?: string;
+  /** Version of the profiler's procedure, an integer of at least 1. */
+  readonly probeVersion?: number;
 }
 
 const ORIGINS = ["measured", "modelled"] as const;
@@ -82,8 +96,8 @@ const ORIGINS = ["measured", "modelled"] as const;
  * Turns a parsed JSON value of any origin into a profile, or says what is wrong with it.
  *
  * It accepts what `schema/device-profile.schema.json` accepts and then checks what a schema cannot say:
- * ascending sizes, non-decreasing latencies, equal lengths, a saturation size within the samples. Fields
- * unknown to version 1 are ignored and dropped.
+ * ascending sizes and depths, non-decreasing latencies, equal lengths, a saturation size within the samples, no
+ * submit batch longer than the queue. Fields unknown to version 1 are ignored and dropped.
  *
  * @param json Result of `JSON.parse`, or any other value. It is not modified or kept.
  * @returns A deep copy that shares no memory with `json`.
@@ -107,7 +121,7 @@ export function parseDeviceProfile(json: unknown): DeviceProfile {
     origin: read.oneOf(root, "origin", "origin", ORIGINS),
     source: read.text(root, "source", "source"),
     ...optional,
-    table: readTable(root),
+    table: readCurve(read.required(root, "table", "table"), "table"),
     saturationBytes: read.integer(root, "saturationBytes", "saturationBytes", 1),
     tailNsPerByte: read.positive(root, "tailNsPerByte", "tailNsPerByte"),
   };
@@ -135,32 +149,6 @@ export function parseDeviceProfileText(text: string): DeviceProfile {
   return parseDeviceProfile(json);
 }
 
-function readTable(root: read.JsonObject): DeviceProfile["table"] {
-  const table = read.object(read.required(root, "table", "table"), "table");
-  const sizesBytes = read
-    .array(table, "sizesBytes", "table.sizesBytes", 1, MAX_TABLE_SAMPLES)
-    .map((size, index) => read.asInteger(size, `table.sizesBytes[${index}]`, 1));
-  const latencyNs = read
-    .array(table, "latencyNs", "table.latencyNs", 1, MAX_TABLE_SAMPLES)
-    .map((latency, index) => read.asPositive(latency, `table.latencyNs[${index}]`));
-  if (latencyNs.length !== sizesBytes.length) {
-    const expected = `as long as table.sizesBytes (${sizesBytes.length})`;
-    throw read.fieldError("table.latencyNs", expected, latencyNs);
-  }
-  for (let index = 1; index < sizesBytes.length; index++) {
-    if (sizesBytes[index] <= sizesBytes[index - 1]) {
-      const expected = `more than ${sizesBytes[index - 1]} (strictly ascending)`;
-      throw read.fieldError(`table.sizesBytes[${index}]`, expected, sizesBytes[index]);
-    }
-    if (latencyNs[index] < latencyNs[index - 1]) {
-      const expected = `at least ${latencyNs[index - 1]} (non-decreasing)`;
-      const remedy = "Noisy measurements are made monotone with monotoneLatencyNs.";
-      throw read.fieldError(`table.latencyNs[${index}]`, expected, latencyNs[index], remedy);
-    }
-  }
-  return { sizesBytes, latencyNs };
-}
-
 function checkSaturation({ table, saturationBytes }: DeviceProfile): void {
   const first = table.sizesBytes[0];
   const last = table.sizesBytes[table.sizesBytes.length - 1];
@@ -169,9 +157,10 @@ function checkSaturation({ table, saturationBytes }: DeviceProfile): void {
   throw read.fieldError("saturationBytes", expected, saturationBytes);
 }
 
-type OptionalParts = Pick<DeviceProfile, "createdAt" | "reader" | "device" | "noise" | "samples">;
+type Mandatory =
+  "schemaVersion" | "name" | "origin" | "source" | "table" | "saturationBytes" | "tailNsPerByte";
 
-function readOptionalParts(root: read.JsonObject): OptionalParts {
+function readOptionalParts(root: read.JsonObject): Omit<DeviceProfile, Mandatory> {
   return {
     ...(read.has(root, "createdAt") && {
       createdAt: read.isoTime(root, "createdAt", "createdAt"),
@@ -179,7 +168,18 @@ function readOptionalParts(root: read.JsonObject): OptionalParts {
     ...(read.has(root, "reader") && { reader: readReader(read.object(root.reader, "reader")) }),
     ...(read.has(root, "device") && { device: readDevice(read.object(root.device, "device")) }),
     ...(read.has(root, "noise") && { noise: readNoise(read.object(root.noise, "noise")) }),
-    ...(read.has(root, "samples") && { samples: readSamples(root) }),
+    ...(read.has(root, "samples") && { samples: readSamples(root, "") }),
+    ...(read.has(root, "backends") && { backends: readBackends(root) }),
+    ...(read.has(root, "queue") && { queue: readQueueSweeps(root) }),
+    ...(read.has(root, "batchModel") && {
+      batchModel: readBatchParameters(root.batchModel, "batchModel"),
+    }),
+    ...(read.has(root, "validation") && { validation: readValidation(root.validation) }),
+    ...(read.has(root, "rounds") && { rounds: readRounds(root) }),
+    ...(read.has(root, "key") && { key: read.text(root, "key", "key") }),
+    ...(read.has(root, "probeVersion") && {
+      probeVersion: read.integer(root, "probeVersion", "probeVersion", 1),
+    }),
   };
 }
 
@@ -189,6 +189,9 @@ function readReader(reader: read.JsonObject): ProfileReader {
     directIo: read.boolean(reader, "directIo", "reader.directIo"),
     threads: read.integer(reader, "threads", "reader.threads", 1),
     alignmentBytes: read.integer(reader, "alignmentBytes", "reader.alignmentBytes", 1),
+    ...(read.has(reader, "tuning") && {
+      tuning: readReaderTuning(reader.tuning, "reader.tuning"),
+    }),
   };
 }
 
@@ -221,17 +224,4 @@ function readNoise(noise: read.JsonObject): ProfileNoise {
     throw read.fieldError(`noise.${figure}`, "a finite number", value);
   });
   return Object.fromEntries(figures);
-}
-
-function readSamples(root: read.JsonObject): ProfileSample[] {
-  return read.array(root, "samples", "samples", 0, MAX_TABLE_SAMPLES).map((entry, index) => {
-    const path = `samples[${index}]`;
-    const sample = read.object(entry, path);
-    return {
-      sizeBytes: read.integer(sample, "sizeBytes", `${path}.sizeBytes`, 1),
-      latencyNs: read
-        .array(sample, "latencyNs", `${path}.latencyNs`, 1, MAX_TABLE_SAMPLES)
-        .map((latency, round) => read.asPositive(latency, `${path}.latencyNs[${round}]`)),
-    };
-  });
 }

@@ -74,6 +74,16 @@ export function requireFinite(value: number, path: string, minimum: number): voi
   });
 }
 
+/** @internal Throws INVALID_ARGUMENT unless `value` is a finite number above 0. */
+export function requirePositive(value: number, path: string): void {
+  if (typeof value === "number" && value > 0 && Number.isFinite(value)) return;
+  throw new LatencyModelError("INVALID_ARGUMENT", "Invalid argument", {
+    path,
+    expected: "a positive finite number",
+    got: describeValue(value),
+  });
+}
+
 /** @internal Throws INVALID_ARGUMENT unless `value` is a safe integer at least `minimum`. */
 export function requireInteger(value: number, path: string, minimum: number): void {
   if (Number.isSafeInteger(value) && value >= minimum) return;

@@ -74,12 +74,35 @@ export function oneOf<T extends string>(
   return choice;
 }
 
-export function integer(parent: JsonObject, key: string, path: string, minimum: number): number {
-  return asInteger(required(parent, key, path), path, minimum);
+export function integer(
+  parent: JsonObject,
+  key: string,
+  path: string,
+  minimum: number,
+  maximum?: number,
+): number {
+  return asInteger(required(parent, key, path), path, minimum, maximum);
 }
 
 export function positive(parent: JsonObject, key: string, path: string): number {
   return asPositive(required(parent, key, path), path);
+}
+
+export function nonNegative(parent: JsonObject, key: string, path: string): number {
+  const value = required(parent, key, path);
+  if (typeof value !== "number" || !(value >= 0) || !Number.isFinite(value)) {
+    throw fieldError(path, "a finite number of at least 0", value);
+  }
+  return value;
+}
+
+/** A finite number of any sign up to `maximum`. */
+export function finite(parent: JsonObject, key: string, path: string, maximum: number): number {
+  const value = required(parent, key, path);
+  if (typeof value !== "number" || !Number.isFinite(value) || value > maximum) {
+    throw fieldError(path, `a finite number of at most ${maximum}`, value);
+  }
+  return value;
 }
 
 export function array(
@@ -97,11 +120,20 @@ export function array(
   return Array.from(value as readonly unknown[]);
 }
 
-export function asInteger(value: unknown, path: string, minimum: number): number {
-  if (!Number.isSafeInteger(value) || (value as number) < minimum) {
-    throw fieldError(path, `an integer of at least ${minimum}`, value);
+export function asInteger(
+  value: unknown,
+  path: string,
+  minimum: number,
+  maximum: number = Number.MAX_SAFE_INTEGER,
+): number {
+  if (Number.isSafeInteger(value) && (value as number) >= minimum && (value as number) <= maximum) {
+    return value as number;
   }
-  return value as number;
+  const bounds =
+    maximum === Number.MAX_SAFE_INTEGER
+      ? `of at least ${minimum}`
+      : `between ${minimum} and ${maximum}`;
+  throw fieldError(path, `an integer ${bounds}`, value);
 }
 
 export function asPositive(value: unknown, path: string): number {
@@ -109,4 +141,11 @@ export function asPositive(value: unknown, path: string): number {
     throw fieldError(path, "a positive finite number", value);
   }
   return value;
+}
+
+/** Refuses entry `index` of an array of numbers unless it is more than the one before. */
+export function requireAscending(values: readonly number[], index: number, path: string): void {
+  if (values[index] > values[index - 1]) return;
+  const expected = `more than ${values[index - 1]} (strictly ascending)`;
+  throw fieldError(`${path}[${index}]`, expected, values[index]);
 }

@@ -1,5 +1,6 @@
 import { parseDeviceProfile, type DeviceProfile } from "./device-profile.js";
 import { requireFinite, requireInteger } from "./errors.js";
+import { interpolate } from "./latency-curve.js";
 
 /**
  * Row widths whose lookups are kept. A model has one width per bundle kind (at most seven when unbundled);
@@ -95,18 +96,6 @@ export class LatencyTable {
   }
 
   #interpolate(sizeBytes: number): number {
-    const sizes = this.#sizesBytes;
-    const latencies = this.#latencyNs;
-    if (sizeBytes <= sizes[0]) return latencies[0];
-    let low = 0;
-    let high = sizes.length - 1;
-    while (high - low > 1) {
-      const middle = (low + high) >>> 1;
-      if (sizes[middle] < sizeBytes) low = middle;
-      else high = middle;
-    }
-    if (sizeBytes === sizes[high]) return latencies[high];
-    const share = (sizeBytes - sizes[low]) / (sizes[high] - sizes[low]);
-    return latencies[low] + share * (latencies[high] - latencies[low]);
+    return interpolate(this.#sizesBytes, this.#latencyNs, sizeBytes);
   }
 }

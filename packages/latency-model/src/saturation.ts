@@ -1,4 +1,4 @@
-import { describeValue, LatencyModelError } from "./errors.js";
+import { describeValue, LatencyModelError, requirePositive } from "./errors.js";
 
 /** The share of peak throughput at which the paper calls a read size saturated (App. D). */
 export const SATURATION_FRACTION = 0.99;
@@ -86,11 +86,6 @@ function checkSamples(sizesBytes: ArrayLike<number>, latencyNs: ArrayLike<number
       throw argumentError(`sizesBytes[${index}]`, expected, String(sizesBytes[index]));
     }
   }
-}
-
-function requirePositive(value: number, path: string): void {
-  if (typeof value === "number" && value > 0 && Number.isFinite(value)) return;
-  throw argumentError(path, "a positive finite number", describeValue(value));
 }
 
 function argumentError(path: string, expected: string, got: string): LatencyModelError {

@@ -8,42 +8,16 @@ import {
   parseDeviceProfileText,
   simulatedDevice,
   type DeviceProfile,
+  type LatencyCurve,
 } from "../src/index.js";
 import { expectError } from "./expect-error.js";
+import { changed, full } from "./full-profile.js";
 import { check } from "./property.js";
 
 const schemaUrl = new URL("../schema/device-profile.schema.json", import.meta.url);
 const schema = JSON.parse(readFileSync(schemaUrl, "utf8")) as object;
 // Union types are meant: a fact about a device is a string, a number or a boolean.
 const matchesSchema = new Ajv2020({ allErrors: true, allowUnionTypes: true }).compile(schema);
-
-/** Every field of the format. */
-const full = {
-  schemaVersion: 1,
-  name: "laptop",
-  origin: "measured",
-  source: "profiled with flash-reader 1.0.0",
-  createdAt: "2025-11-20T16:00:00.125Z",
-  reader: { backend: "pool", directIo: true, threads: 6, alignmentBytes: 4096 },
-  device: { model: "990 Pro", kernel: "6.1.0", queueDepth: 64, rotational: false },
-  table: { sizesBytes: [4096, 8192, 16384], latencyNs: [9000, 9000.5, 12000] },
-  saturationBytes: 16384,
-  tailNsPerByte: 0.73,
-  noise: { relativeSpread: 0.02, rejectedRounds: 0 },
-  samples: [{ sizeBytes: 4096, latencyNs: [8900, 9100] }],
-} as const;
-
-/** A copy of `full` with one field, by dotted path, set or (undefined) removed. */
-function changed(path: string, value: unknown): unknown {
-  const copy = structuredClone(full) as unknown;
-  const keys = path.split(".");
-  const last = keys.pop() as string;
-  let parent = copy as Record<string, unknown>;
-  for (const key of keys) parent = parent[key] as Record<string, unknown>;
-  if (value === undefined) delete parent[last];
-  else parent[last] = value;
-  return copy;
-}
 
 function accepts(json: unknown): boolean {
   try {
@@ -67,10 +41,20 @@ const VALID: [string, unknown][] = [
   ["a prototype-like fact", changed("device", JSON.parse('{"__proto__": "x", "toString": 1}'))],
   ["no samples kept", changed("samples", [])],
   ["integers as 1.0", changed("table.sizesBytes", [4096.0, 8192.0, 16384.0])],
-  ...["createdAt", "reader", "device", "noise", "samples"].map((field): [string, unknown] => [
-    `no ${field}`,
-    changed(field, undefined),
-  ]),
+  ...[
+    ...["createdAt", "reader", "device", "noise", "samples", "reader.tuning", "backends", "queue"],
+    ...["batchModel", "validation", "rounds", "key", "probeVersion", "backends.0.samples"],
+  ].map((field): [string, unknown] => [`no ${field}`, changed(field, undefined)]),
+  ["an unknown field of tuning", changed("reader.tuning.colour", 1)],
+  ["a submit batch as long as the queue", changed("reader.tuning.submitBatch", 64)],
+  ["the deepest queue", changed("reader.tuning.queueDepth", 1024)],
+  ["no backend measured", changed("backends", [])],
+  ["a queue sweep that is not monotone", changed("queue.0.latencyNs", [1, 3, 2])],
+  ["a batch model of the plain sum", changed("batchModel.laneWeight", 0)],
+  ["no stragglers", changed("batchModel.stragglerNs", undefined)],
+  ["no masks", changed("validation.masks", [])],
+  ["a perfect fit", changed("validation.batch", { r2: 1, mape: 0 })],
+  ["an even round", changed("rounds.0.deviation", 0)],
 ];
 
 /** Refused by schema and validator alike; the path is the validator's. */
@@ -149,6 +133,82 @@ const INVALID: [string, unknown, string][] = [
   ],
 ];
 
+/** Further fields that both refuse: the path alone says what is wrong. */
+const INVALID_EVIDENCE: [string, unknown][] = [
+  ["reader.tuning", null],
+  ["reader.tuning", []],
+  ["reader.tuning.backend", "threads"],
+  ...["queueDepth", "threads", "maxBytesInFlight", "submitBatch", "maxRequestBytes"].flatMap(
+    (field): [string, unknown][] => [
+      [`reader.tuning.${field}`, undefined],
+      [`reader.tuning.${field}`, 0],
+      [`reader.tuning.${field}`, 1.5],
+      [`reader.tuning.${field}`, "8"],
+    ],
+  ),
+  ["reader.tuning.queueDepth", 1025],
+  ["reader.tuning.threads", 65],
+  ["reader.tuning.submitBatch", 1025],
+  ["reader.tuning.readThroughBytes", undefined],
+  ["reader.tuning.readThroughBytes", -1],
+  ["backends", {}],
+  ["backends.0", null],
+  ["backends.0.name", ""],
+  ["backends.0.table", undefined],
+  ["backends.0.table.sizesBytes.1", 0],
+  ["backends.0.table.latencyNs", []],
+  ["backends.0.samples.0.latencyNs.0", -1],
+  ["queue", "deep"],
+  ["queue.0.backend", 1],
+  ["queue.0.sizeBytes", 0],
+  ["queue.0.depths", []],
+  ["queue.0.depths.0", 0],
+  ["queue.0.depths.2", 1025],
+  ["queue.0.latencyNs", undefined],
+  ["queue.0.latencyNs.1", 0],
+  ["batchModel", null],
+  ["batchModel.lanes", 0],
+  ["batchModel.lanes", 257],
+  ["batchModel.lanes", 2.5],
+  ...["fixedNs", "sumWeight", "laneWeight", "perRequestNs"].flatMap(
+    (field): [string, unknown][] => [
+      [`batchModel.${field}`, undefined],
+      [`batchModel.${field}`, -0.1],
+      [`batchModel.${field}`, NaN],
+      [`batchModel.${field}`, "1"],
+    ],
+  ),
+  ["batchModel.stragglerNs", -1],
+  ["batchModel.stragglerNs", "1"],
+  ["batchModel.unloaded", undefined],
+  ["batchModel.unloaded.sizesBytes", undefined],
+  ["batchModel.readThroughBytes", 0.5],
+  ["batchModel.maxRequestBytes", 0],
+  ["validation", []],
+  ["validation.masks", undefined],
+  ["validation.masks.0", 1],
+  ["validation.masks.0.rowBytes", 0],
+  ["validation.masks.0.kind", "chosen"],
+  ["validation.masks.0.chunks", 0],
+  ["validation.masks.0.bytes", -1],
+  ["validation.masks.0.measuredNs", 0],
+  ["validation.masks.0.sumNs", null],
+  ["validation.masks.0.batchNs", Infinity],
+  ["validation.sum", undefined],
+  ["validation.batch.r2", 1.01],
+  ["validation.batch.r2", "0.99"],
+  ["validation.batch.mape", -0.01],
+  ["rounds", {}],
+  ["rounds.0", []],
+  ["rounds.0.deviation", -1],
+  ["rounds.0.flagged", 0],
+  ["rounds.0.rejected", undefined],
+  ["key", ""],
+  ["key", 7],
+  ["probeVersion", 0],
+  ["probeVersion", "2"],
+];
+
 /** What a JSON schema cannot say: accepted by it, refused by the validator. Listed in the schema too. */
 const BEYOND_SCHEMA: [string, unknown, string][] = [
   ["unsorted sizes", changed("table.sizesBytes", [8192, 4096, 16384]), "table.sizesBytes[1]"],
@@ -158,6 +218,23 @@ const BEYOND_SCHEMA: [string, unknown, string][] = [
   ["more latencies than sizes", changed("table.latencyNs", [1, 2, 3, 4]), "table.latencyNs"],
   ["saturation below the samples", changed("saturationBytes", 4095), "saturationBytes"],
   ["saturation above the samples", changed("saturationBytes", 16385), "saturationBytes"],
+  [
+    "a submit batch longer than the queue",
+    changed("reader.tuning.submitBatch", 65),
+    "reader.tuning.submitBatch",
+  ],
+  [
+    "unsorted sizes of a backend",
+    changed("backends.0.table.sizesBytes", [2, 1]),
+    "backends[0].table.sizesBytes[1]",
+  ],
+  ["repeated depths", changed("queue.0.depths", [1, 4, 4]), "queue[0].depths[2]"],
+  ["fewer times than depths", changed("queue.0.latencyNs", [1, 2]), "queue[0].latencyNs"],
+  [
+    "decreasing unloaded times",
+    changed("batchModel.unloaded.latencyNs", [2, 1]),
+    "batchModel.unloaded.latencyNs[1]",
+  ],
 ];
 
 describe("device profile", () => {
@@ -169,6 +246,14 @@ describe("device profile", () => {
   test.each(INVALID)("refused by schema and validator: %s", (_, json, path) => {
     expect(matchesSchema(json)).toBe(false);
     expectError(() => parseDeviceProfile(json), "INVALID_PROFILE", path);
+  });
+
+  test.each(INVALID_EVIDENCE)("refused by schema and validator: %s = %j", (path, value) => {
+    const json = changed(path, value);
+    expect(matchesSchema(json)).toBe(false);
+    // In error messages, indices are in brackets.
+    const shown = path.replaceAll(/\.(\d+)/g, "[$1]");
+    expectError(() => parseDeviceProfile(json), "INVALID_PROFILE", shown);
   });
 
   test.each(BEYOND_SCHEMA)("refused by the validator alone: %s", (_, json, path) => {
@@ -292,13 +377,37 @@ function leafPaths(value: unknown, prefix = ""): string[] {
 
 /** The first rule beyond the schema that a document breaks, restated independently of the validator. */
 function crossFieldPath(json: unknown): string {
-  const { table, saturationBytes } = json as DeviceProfile;
-  const { sizesBytes, latencyNs } = table;
-  if (sizesBytes.length !== latencyNs.length) return "table.latencyNs";
-  for (let i = 1; i < sizesBytes.length; i++) {
-    if (!(sizesBytes[i] > sizesBytes[i - 1])) return `table.sizesBytes[${i}]`;
-    if (!(latencyNs[i] >= latencyNs[i - 1])) return `table.latencyNs[${i}]`;
-  }
-  const inRange = saturationBytes >= sizesBytes[0] && saturationBytes <= sizesBytes.at(-1)!;
-  return inRange ? "no rule is broken" : "saturationBytes";
+  const { reader, backends, queue, batchModel, table, saturationBytes } = json as DeviceProfile;
+  const tuning = reader?.tuning;
+  const broken = [
+    tuning !== undefined && tuning.submitBatch > tuning.queueDepth && "reader.tuning.submitBatch",
+    ...(backends ?? []).map((backend, i) => brokenCurve(backend.table, `backends[${i}].table`)),
+    ...(queue ?? []).map(
+      ({ depths, latencyNs }, i) =>
+        (depths.length !== latencyNs.length && `queue[${i}].latencyNs`) ||
+        brokenOrder(depths, `queue[${i}].depths`, (a, b) => a < b),
+    ),
+    batchModel !== undefined && brokenCurve(batchModel.unloaded, "batchModel.unloaded"),
+    brokenCurve(table, "table"),
+    (saturationBytes < table.sizesBytes[0] || saturationBytes > table.sizesBytes.at(-1)!) &&
+      "saturationBytes",
+  ];
+  return broken.find((path) => path !== false) || "no rule is broken";
+}
+
+function brokenCurve({ sizesBytes, latencyNs }: LatencyCurve, path: string): string | false {
+  if (sizesBytes.length !== latencyNs.length) return `${path}.latencyNs`;
+  return (
+    brokenOrder(sizesBytes, `${path}.sizesBytes`, (a, b) => a < b) ||
+    brokenOrder(latencyNs, `${path}.latencyNs`, (a, b) => a <= b)
+  );
+}
+
+function brokenOrder(
+  values: readonly number[],
+  path: string,
+  inOrder: (a: number, b: number) => boolean,
+): string | false {
+  const at = values.findIndex((value, i) => i > 0 && !inOrder(values[i - 1], value));
+  return at > 0 && `${path}[${at}]`;
 }

@@ -1,4 +1,5 @@
 import type { BackendInfo } from "@neuron-chunking/flash-reader";
+import type { ReaderTuning } from "@neuron-chunking/latency-model";
 import { openFlashImage } from "@neuron-chunking/weight-store";
 import type { FlashImage } from "@neuron-chunking/weight-store";
 import { calibrate } from "./calibrate.js";
@@ -24,8 +25,8 @@ import type { CallOptions, SessionOptions } from "./session.js";
 export interface OpenOptions extends ModelOptions {
   /** Compute threads of the process; default: the kernels' own choice. */
   readonly threads?: number;
-  /** Threads that read; default: the reader's. */
-  readonly readThreads?: number;
+  /** How to drive the disk, over what `profile` measured. */
+  readonly readTuning?: Partial<ReaderTuning>;
   /** `required`, `optional` (the default) or `disabled`: whether reads bypass the page cache. */
   readonly directIo?: "required" | "optional" | "disabled";
   /** Another implementation of the arithmetic than this machine's cores. */
@@ -211,9 +212,9 @@ export class VlmExecutor {
   }
 }
 
-function imageOptions({ directIo, readThreads }: OpenOptions) {
+function imageOptions({ directIo, profile, readTuning }: OpenOptions) {
   return {
     ...(directIo === undefined ? {} : { directIo }),
-    ...(readThreads === undefined ? {} : { threads: readThreads }),
+    tuning: { ...profile?.reader?.tuning, ...readTuning },
   };
 }

@@ -87,7 +87,10 @@ describe.each(["qwen2-tied-f32", "llama-headdim-bf16", "llava-untied-bf16"])("%s
   });
 
   it("is the same buffered", async () => {
-    const got = await logits(bundled, { directIo: "disabled", readThreads: 1 });
+    const got = await logits(bundled, {
+      directIo: "disabled",
+      readTuning: { backend: "pool", threads: 1 },
+    });
     expect(relativeError(got, expected)).toBeLessThan(ROUNDING);
   });
 

@@ -1,5 +1,6 @@
 import { join } from "node:path";
 import { FlashReader } from "@neuron-chunking/flash-reader";
+import type { ReaderTuning } from "@neuron-chunking/latency-model";
 import { DTYPE_BYTES, imageDType, type DType } from "./dtype.js";
 import { WeightStoreError } from "./errors.js";
 import { readJsonObject } from "./json-fields.js";
@@ -35,8 +36,8 @@ export interface BundleInfo {
 export interface OpenFlashImageOptions {
   /** As in FlashReader.open (default "optional"). */
   directIo?: "required" | "optional" | "disabled" | undefined;
-  /** Reader threads (default: the reader's). */
-  threads?: number | undefined;
+  /** How to drive the device, as in FlashReader.open: `reader.tuning` of its profile. */
+  tuning?: Partial<ReaderTuning> | undefined;
   /** "eager" (default) reads every resident tensor now, "lazy" each one, synchronously, when first asked for. */
   resident?: "eager" | "lazy" | undefined;
   /** Bytes of resident tensors read so far and in all. */
@@ -121,7 +122,7 @@ export async function openFlashImage(
   const tensors = new ResidentTensors(residentPath, manifest.resident.tensors);
   const reader = await FlashReader.open(flashPath, {
     ...(options.directIo === undefined ? {} : { directIo: options.directIo }),
-    ...(options.threads === undefined ? {} : { threads: options.threads }),
+    ...(options.tuning === undefined ? {} : { tuning: options.tuning }),
   });
   try {
     if (options.resident !== "lazy") await tensors.load(options.onProgress, options.signal);

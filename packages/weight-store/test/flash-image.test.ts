@@ -35,7 +35,7 @@ beforeEach(async () => {
 
 describe("an open image", () => {
   it("reads the rows of a plan", async () => {
-    const image = await openFlashImage(imageDir, { threads: 2 });
+    const image = await openFlashImage(imageDir, { tuning: { threads: 2 } });
     const bundle = image.bundle("layers.0.mlp_in");
     expect(bundle).toMatchObject({
       ...{ kind: "mlp_in", layer: 0, rows: 24, rowBytes: 160, dtype: "bf16" },

@@ -1,5 +1,3 @@
-import { randomFillSync } from "node:crypto";
-import { open, rename, rm, stat, statfs } from "node:fs/promises";
 import path from "node:path";
 import { createSelector, importanceKept } from "@neuron-chunking/chunk-selector";
 import { FlashReader } from "@neuron-chunking/flash-reader";
@@ -9,7 +7,8 @@ import {
   type ChunkPlan,
   type DeviceProfile,
 } from "@neuron-chunking/latency-model";
-import { NchunkError } from "../errors";
+import { ensureRandomFile } from "../random-file";
+import { median } from "../statistics";
 import type { ReportProgress } from "../terminal/progress";
 import { lognormalImportance } from "./importance";
 
@@ -21,7 +20,6 @@ const KEPT = 0.5;
 const IMPORTANCE_VARIATION = 1.3;
 const IMPORTANCE_SEED = 2025;
 const ROUNDS = 7;
-const WRITE_SLICE_BYTES = 8 * 2 ** 20;
 
 export type ScalePolicy = "dense" | "topk" | "chunk";
 
@@ -49,39 +47,18 @@ interface PricedPlan {
   selectNs: number;
 }
 
-/** Writes the layer's worth of random bytes once; a killed run leaves no half-written file behind the name. */
-async function ensureScaleFile(folder: string, report: ReportProgress): Promise<string> {
-  const sizeBytes = ROWS * ROW_BYTES;
-  const file = path.join(folder, `rows-${ROWS}x${ROW_BYTES}.bin`);
-  const existing = await stat(file).catch(() => undefined);
-  if (existing?.size === sizeBytes) return file;
-  const { bavail, bsize } = await statfs(folder);
-  if (bavail * bsize < 2 * sizeBytes) {
-    throw new NchunkError(
-      "DISK_FULL",
-      `${folder} has ${bavail * bsize} bytes free; the measurement at real size needs ${2 * sizeBytes}. ` +
-        "Free some, or set NCHUNK_CACHE_DIR to another disk.",
-    );
-  }
-  const temporary = `${file}.${process.pid}.tmp`;
-  const handle = await open(temporary, "w");
-  try {
-    const slice = Buffer.alloc(WRITE_SLICE_BYTES);
-    for (let written = 0; written < sizeBytes; written += WRITE_SLICE_BYTES) {
-      const length = Math.min(WRITE_SLICE_BYTES, sizeBytes - written);
-      await handle.write(randomFillSync(slice), 0, length, written);
-      report(written / sizeBytes, "writing random rows, once");
-    }
-    await handle.sync();
-    await handle.close();
-    await rename(temporary, file);
-  } catch (error) {
-    await handle.close().catch(() => undefined);
-    await rm(temporary, { force: true });
-    throw error;
-  }
-  return file;
-}
+/** The layer's worth of random bytes. */
+const ensureScaleFile = (
+  folder: string,
+  report: ReportProgress,
+  signal?: AbortSignal,
+): Promise<string> =>
+  ensureRandomFile(
+    path.join(folder, `rows-${ROWS}x${ROW_BYTES}.bin`),
+    ROWS * ROW_BYTES,
+    report,
+    signal,
+  );
 
 function timed(select: () => ChunkPlan): PricedPlan {
   select();
@@ -126,9 +103,6 @@ function selectPlans(
   };
 }
 
-const median = (values: number[]): number =>
-  [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)];
-
 /**
  * Reads one real layer's worth of rows from this disk under the three policies at equal importance.
  * The order alternates between rounds; every read goes past the page cache where the file system allows it.
@@ -139,10 +113,10 @@ export async function measureAtScale(
   report: ReportProgress,
   signal?: AbortSignal,
 ): Promise<ScaleReport> {
-  const file = await ensureScaleFile(folder, report);
+  const file = await ensureScaleFile(folder, report, signal);
   const importance = lognormalImportance(ROWS, IMPORTANCE_VARIATION, IMPORTANCE_SEED);
   const plans = selectPlans(importance, profile);
-  const reader = await FlashReader.open(file);
+  const reader = await FlashReader.open(file, { tuning: profile.reader?.tuning ?? {} });
   try {
     const landing = reader.allocate(ROWS * ROW_BYTES + 2 * reader.alignmentBytes);
     const times: Record<ScalePolicy, number[]> = { dense: [], topk: [], chunk: [] };

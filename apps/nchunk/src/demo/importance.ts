@@ -1,13 +1,4 @@
-/** A small seeded generator (mulberry32), uniform in [0, 1): the tables must be the same each run. */
-function uniformGenerator(seed: number): () => number {
-  let state = seed >>> 0;
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
+import { uniformGenerator } from "../random";
 
 /**
  * Log-normal importances `[rows]` in random order with the given coefficient of variation:

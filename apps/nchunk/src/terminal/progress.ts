@@ -6,6 +6,14 @@ export type ReportProgress = (fraction: number | undefined, detail?: string) => 
 /** Without a terminal a line is printed at most this often, so that logs stay readable. */
 const LINE_INTERVAL_MS = 2000;
 
+const BAR_CELLS = 20;
+
+/** A bar of fixed width for a fraction of 0..1; less or more is drawn as empty or full. */
+export function progressBar(fraction: number): string {
+  const full = Math.floor(Math.min(1, Math.max(0, fraction)) * BAR_CELLS);
+  return "█".repeat(full) + "░".repeat(BAR_CELLS - full);
+}
+
 const percent = (fraction: number | undefined): string =>
   fraction === undefined ? "" : ` ${Math.floor(Math.min(1, fraction) * 100)} %`;
 
@@ -17,14 +25,16 @@ export async function withProgress<T>(
   title: string,
   task: (report: ReportProgress) => Promise<T>,
 ): Promise<T> {
-  const onTerminal = process.stderr.isTTY;
+  // Some pseudo-terminals have no width, which sends ora into an endless loop of clearing lines.
+  const onTerminal = process.stderr.isTTY && process.stderr.columns > 0;
   const spinner = onTerminal
     ? ora({ text: title, stream: process.stderr, discardStdin: false })
     : undefined;
   spinner?.start();
   let lastLineAt = Date.now();
   const report: ReportProgress = (fraction, detail) => {
-    const text = `${title}${percent(fraction)}${detail ? ` (${detail})` : ""}`;
+    const bar = spinner && fraction !== undefined ? ` ${progressBar(fraction)}` : "";
+    const text = `${title}${bar}${percent(fraction)}${detail ? ` (${detail})` : ""}`;
     if (spinner) spinner.text = text;
     else if (Date.now() - lastLineAt >= LINE_INTERVAL_MS) {
       lastLineAt = Date.now();

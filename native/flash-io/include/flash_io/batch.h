@@ -33,9 +33,13 @@ class Batch {
   const ReadRequest& request(std::size_t index) const { return requests_[index]; }
   std::size_t size() const { return requests_.size(); }
 
-  /// Every claimed request is ended by exactly one of these two. A failure stops what is unclaimed.
+  /// Every claimed request is ended by exactly one of these. A failure stops what is unclaimed.
   void succeed(std::uint64_t transferred_bytes);
   void fail(Failure failure);
+  /// Or by this: nothing more is transferred for it, because the batch is `stopped`.
+  void abandon(std::uint64_t transferred_bytes) { succeed(transferred_bytes); }
+  /// True once the batch failed or was cancelled: what is not under way need not start.
+  bool stopped() const { return stopped_.load(std::memory_order_relaxed); }
 
   /// Stops what is unclaimed; claimed requests finish first. Harmless at any time, from any thread.
   void cancel();
@@ -59,6 +63,7 @@ class Batch {
   std::atomic<std::size_t> remaining_;
   std::atomic<std::uint64_t> transferred_bytes_{0};
   std::atomic<bool> cancelled_{false};
+  std::atomic<bool> stopped_{false};
   std::mutex failure_mutex_;
   std::optional<Failure> failure_;
   std::uint64_t elapsed_ns_ = 0;

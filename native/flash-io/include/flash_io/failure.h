@@ -14,6 +14,7 @@ enum class FailureCode : std::uint8_t {
   kOpenFailed,           // open(2) failed
   kNotAFile,             // the path is a directory, a pipe, a socket or a device
   kNoResources,          // threads or memory could not be had
+  kBackendUnsupported,   // the backend asked for cannot be had on this system
 };
 
 const char* failure_code_name(FailureCode code);

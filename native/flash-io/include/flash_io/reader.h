@@ -1,18 +1,29 @@
 #pragma once
 
+#include <functional>
 #include <memory>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "flash_io/backend.h"
 #include "flash_io/counters.h"
 #include "flash_io/file.h"
+#include "flash_io/tuning.h"
 
 namespace flash_io {
 
+enum class BackendChoice : std::uint8_t { kAuto = 0, kUring = 1, kPool = 2 };
+
 struct OpenOptions {
   DirectIo direct_io = DirectIo::kOptional;
-  unsigned threads = 6;
+  /// kAuto: io_uring with direct I/O, else the pool, else the pool with buffered reads (R4). The
+  /// others: exactly that backend, or a kBackendUnsupported failure.
+  BackendChoice backend = BackendChoice::kAuto;
+  Tuning tuning;
+  /// A backend of the caller's own, such as a test's fake; then `backend` is not looked at.
+  std::function<std::unique_ptr<Backend>(const BackendContext&)> make_backend;
   /// Where system calls go; null means the kernel. Shared because threads outlive the call.
   std::shared_ptr<SystemCalls> calls;
 };
@@ -38,16 +49,24 @@ class Reader {
 
   const File& file() const { return *file_; }
   const Counters& counters() const { return counters_; }
-  std::string_view backend_name() const { return backend_name_; }
+  /// The backend in use: "io_uring" or "pool". It can change once, see `uring_refusal`.
+  std::string_view backend_name() const;
+  /// Why a reader that might have used io_uring does not (or does not any more): kBackendUnsupported
+  /// with an errno. Null when it does, or when nobody asked for it.
+  std::optional<Failure> uring_refusal() const;
+  /// Native memory that this reader holds now, requests under way included.
+  std::size_t memory_bytes() const;
 
  private:
   Reader() = default;
+  bool start_backend(const OpenOptions& options, Failure& failure);
 
   std::shared_ptr<SystemCalls> calls_;
   Counters counters_;
   std::unique_ptr<File> file_;
   std::unique_ptr<Backend> backend_;
-  std::string backend_name_;
+  std::optional<Failure> uring_refusal_;
+  std::string closed_backend_name_;
 };
 
 }  // namespace flash_io

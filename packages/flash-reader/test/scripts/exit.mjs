@@ -1,13 +1,15 @@
-// Leaves while batches are being read.
+// Leaves while batches are being read: by process.exit, or by an exception that nobody catches.
+import { setImmediate } from "node:timers";
 import { FlashReader } from "@neuron-chunking/flash-reader";
+import { options, path, spread } from "./support.mjs";
 
-const reader = await FlashReader.open(process.argv[2]);
-for (let i = 0; i < 20; i++) {
-  void reader.read({
-    offsetsBytes: Float64Array.of(0, 5_000_000),
-    lengthsBytes: Float64Array.of(4e6, 3e6),
-    count: 2,
-  });
-}
+const reader = await FlashReader.open(path, options);
+for (let i = 0; i < 20; i++) void reader.read(spread(300, 9000));
 console.log("leaving");
-process.exit(0);
+if (process.argv[4] === "throw") {
+  setImmediate(() => {
+    throw new Error("on purpose");
+  });
+} else {
+  process.exit(0);
+}

@@ -1,10 +1,7 @@
 // An open, idle reader: the process must end by itself.
 import { FlashReader } from "@neuron-chunking/flash-reader";
+import { options, path, spread } from "./support.mjs";
 
-const reader = await FlashReader.open(process.argv[2]);
-const result = await reader.read({
-  offsetsBytes: Float64Array.of(5),
-  lengthsBytes: Float64Array.of(10),
-  count: 1,
-});
+const reader = await FlashReader.open(path, options);
+const result = await reader.read(spread(1, 10));
 console.log(`read ${result.view(0).length} bytes`);

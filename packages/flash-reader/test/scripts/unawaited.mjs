@@ -1,7 +1,6 @@
 // A read under way is the only thing that keeps the process alive.
 import { FlashReader } from "@neuron-chunking/flash-reader";
+import { options, path, spread } from "./support.mjs";
 
-const reader = await FlashReader.open(process.argv[2]);
-void reader
-  .read({ offsetsBytes: Float64Array.of(0), lengthsBytes: Float64Array.of(4e6), count: 1 })
-  .then(() => console.log("settled"));
+const reader = await FlashReader.open(path, options);
+void reader.read(spread(1, 4e6)).then(() => console.log("settled"));

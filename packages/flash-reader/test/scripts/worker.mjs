@@ -1,14 +1,18 @@
+// Reads and checks `rounds` times (or for ever), with several batches under way at any time.
+import { readFileSync } from "node:fs";
 import { parentPort, workerData } from "node:worker_threads";
 import { FlashReader } from "@neuron-chunking/flash-reader";
+import { isRight, spread } from "./support.mjs";
 
-const reader = await FlashReader.open(workerData.path, { threads: 3 });
-const ranges = {
-  offsetsBytes: Float64Array.from({ length: 100 }, (_, i) => i * 70_001),
-  lengthsBytes: new Float64Array(100).fill(9000),
-  count: 100,
-};
-for (let round = 0; round < workerData.rounds; round++) {
-  const [result] = await Promise.all([reader.read(ranges), reader.read(ranges)]);
-  if (round === 0) parentPort.postMessage(result.view(0).slice());
+const { path, options, rounds } = workerData;
+const file = readFileSync(path);
+const reader = await FlashReader.open(path, options);
+const ranges = spread(100, 9000);
+for (let round = 0; round < rounds; round++) {
+  const reads = [reader.read(ranges), reader.read(ranges), reader.read(ranges)];
+  if (round === 1) parentPort.postMessage("reading");
+  for (const result of await Promise.all(reads)) {
+    if (!isRight(result, ranges, file)) throw new Error("wrong bytes");
+  }
 }
 await reader.close();

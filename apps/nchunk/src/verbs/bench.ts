@@ -1,0 +1,76 @@
+import { simulatedDevice, type DeviceProfile } from "@neuron-chunking/latency-model";
+import { Option, type Command } from "commander";
+import { benchFolder } from "../bench/bench-file";
+import { benchLatencyModel } from "../bench/latency-model/bench-latency-model";
+import { describeLatencyModel } from "../bench/latency-model/describe";
+import { MODEL_EFFORTS } from "../bench/latency-model/effort";
+import { benchReader } from "../bench/reader/bench-reader";
+import { describeReader } from "../bench/reader/describe";
+import { EFFORTS } from "../bench/reader/effort";
+import { cacheFolder } from "../cache";
+import { profileOf } from "../device-profile";
+import { runVerb } from "./run-verb";
+
+interface BenchOptions {
+  json?: boolean;
+  thorough?: boolean;
+  tiny?: boolean;
+  dir?: string;
+}
+
+const effortName = ({ thorough, tiny }: BenchOptions): "tiny" | "thorough" | "default" =>
+  tiny ? "tiny" : thorough ? "thorough" : "default";
+
+/** The measured profile of the disk; a tiny run must not wait for one, and says nothing about speed. */
+async function profileFor(
+  options: BenchOptions,
+  folder: string,
+  signal: AbortSignal,
+): Promise<DeviceProfile> {
+  if (options.tiny) return simulatedDevice("nvme-gen4");
+  // Without --dir the probe file of the other verbs serves.
+  const directory = options.dir === undefined ? await cacheFolder("probe") : folder;
+  return (await profileOf(directory, signal)).profile;
+}
+
+function addBench(bench: Command, name: string, description: string): Command {
+  return bench
+    .command(name)
+    .description(description)
+    .option("--thorough", "take minutes instead of less than one")
+    .option("--dir <folder>", "a folder on the disk to measure (default: the cache folder)")
+    .option("--json", "print the figures as JSON")
+    .addOption(new Option("--tiny", "a few seconds, for tests").hideHelp());
+}
+
+export function registerBench(program: Command): void {
+  const bench = program.command("bench").description("Measure this project on this machine.");
+  addBench(
+    bench,
+    "reader",
+    "Compare the reader with fio and with Node's own reads, on the same file in turn.",
+  ).action((options: BenchOptions) =>
+    runVerb(options, async (output, signal) => {
+      const folder = await benchFolder(options.dir);
+      const profile = await profileFor(options, folder, signal);
+      const effort = EFFORTS[effortName(options)];
+      const report = await benchReader({ folder, effort, profile, signal });
+      output.result(report);
+      output.line(describeReader(report));
+    }),
+  );
+  addBench(
+    bench,
+    "latency-model",
+    "Compare what the latency models predict for masks of rows with what reading them takes.",
+  ).action((options: BenchOptions) =>
+    runVerb(options, async (output, signal) => {
+      const folder = await benchFolder(options.dir);
+      const profile = await profileFor(options, folder, signal);
+      const effort = MODEL_EFFORTS[effortName(options)];
+      const report = await benchLatencyModel({ folder, effort, profile, signal });
+      output.result(report);
+      output.line(describeLatencyModel(report));
+    }),
+  );
+}

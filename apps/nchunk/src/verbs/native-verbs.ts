@@ -1,0 +1,17 @@
+import type { Command } from "commander";
+import { registerBench } from "./bench";
+import { registerConvert } from "./convert";
+import { registerDemo } from "./demo";
+import { registerLogits } from "./logits";
+import { registerProfile } from "./profile";
+import { registerRun } from "./run";
+
+/** The verbs that read or compute, in the order of the help text; loading them loads the native parts. */
+export const NATIVE_VERBS: readonly ((program: Command) => void)[] = [
+  registerDemo,
+  registerRun,
+  registerLogits,
+  registerConvert,
+  registerProfile,
+  registerBench,
+];

@@ -1,0 +1,165 @@
+// What only an io_uring has: few system calls, and a kernel that may refuse it at any time.
+#include "flash_io/uring_backend.h"
+
+#include <cerrno>
+#include <thread>
+
+#include "contract.h"
+#include "flash_io/fault_injection.h"
+#include "pieces.h"
+
+namespace flash_io::testing {
+namespace {
+
+/// A kernel in which one io_uring call is always refused.
+class Refusing final : public SystemCalls {
+ public:
+  enum class Call { kSetup, kEnter };
+  Refusing(Call call, int error_number) : call_(call), error_number_(error_number) {}
+
+  int uring_setup(unsigned entries, io_uring_params* params) noexcept override {
+    return call_ == Call::kSetup ? -error_number_ : SystemCalls::uring_setup(entries, params);
+  }
+  int uring_enter(int ring_fd, unsigned to_submit, unsigned min_complete,
+                  unsigned flags) noexcept override {
+    return call_ == Call::kEnter
+               ? -error_number_
+               : SystemCalls::uring_enter(ring_fd, to_submit, min_complete, flags);
+  }
+
+ private:
+  const Call call_;
+  const int error_number_;
+};
+
+class UringRefused
+    : public ::testing::TestWithParam<std::tuple<Refusing::Call, int>> {};
+INSTANTIATE_TEST_SUITE_P(All, UringRefused,
+                         ::testing::Combine(::testing::Values(Refusing::Call::kSetup,
+                                                              Refusing::Call::kEnter),
+                                            ::testing::Values(EPERM, ENOSYS, ENOMEM, EMFILE)));
+
+TEST_P(UringRefused, R4R5TheLadderStepsToThePoolAndSaysWhy) {
+  const auto [call, error_number] = GetParam();
+  const TestFile file(1 << 20);
+  auto reader = open_or_die(file.path(),
+                            {.calls = std::make_shared<Refusing>(call, error_number)});
+  if (!reader->file().direct_io()) GTEST_SKIP() << "no direct I/O here";
+  EXPECT_EQ(reader->backend_name(), "pool");
+  ASSERT_TRUE(reader->uring_refusal());
+  EXPECT_EQ(reader->uring_refusal()->code, FailureCode::kBackendUnsupported);
+  EXPECT_EQ(reader->uring_refusal()->error_number, error_number);
+  std::mt19937_64 random(1);
+  const Pieces pieces(random, file.bytes().size(), reader->file().alignment_bytes(), 50);
+  GuardedLanding landing(pieces.landing_bytes());
+  Settlement settlement;
+  reader->submit(pieces.requests(landing), settlement.callback());
+  settlement.wait();
+  EXPECT_TRUE(pieces.landed(landing, file.bytes()));
+}
+
+TEST_P(UringRefused, R5AnExplicitRequestFailsLoudly) {
+  const auto [call, error_number] = GetParam();
+  const TestFile file(4096);
+  Failure failure;
+  EXPECT_EQ(Reader::open(file.path(),
+                         {.backend = BackendChoice::kUring,
+                          .calls = std::make_shared<Refusing>(call, error_number)},
+                         failure),
+            nullptr);
+  EXPECT_EQ(failure.code, FailureCode::kBackendUnsupported);
+  EXPECT_EQ(failure.error_number, error_number);
+}
+
+class Uring : public ::testing::Test {
+ protected:
+  std::unique_ptr<Reader> open(const TestFile& file, Tuning tuning,
+                               std::shared_ptr<SystemCalls> calls = nullptr) {
+    Failure failure;
+    auto reader = Reader::open(
+        file.path(),
+        {.backend = BackendChoice::kUring, .tuning = tuning, .calls = std::move(calls)}, failure);
+    if (!reader) ADD_FAILURE() << failure.detail << " errno " << failure.error_number;
+    return reader;
+  }
+  void SetUp() override {
+    const TestFile file(4096);
+    Failure failure;
+    if (!Reader::open(file.path(), {.backend = BackendChoice::kUring}, failure)) {
+      GTEST_SKIP() << "no io_uring here: errno " << failure.error_number;
+    }
+  }
+};
+
+TEST_F(Uring, R2HundredsOfReadsTakeAtMostTwentyEnterCalls) {
+  const TestFile file(4 << 20);
+  auto reader = open(file, {});  // as it comes, unmeasured
+  GuardedLanding landing(1 << 20);
+  std::vector<ReadRequest> requests;
+  for (std::uint64_t i = 0; i < 256; ++i) {
+    requests.push_back({i * 16384, 4096, landing.data() + i * 4096});
+  }
+  // Twice: the first may include the thread's way to its first wait.
+  for (int round = 0; round < 2; ++round) {
+    const std::uint64_t before = reader->counters().enter_calls.load();
+    Settlement settlement;
+    reader->submit(requests, settlement.callback());
+    settlement.wait();
+    ASSERT_FALSE(settlement.failure());
+    EXPECT_LE(reader->counters().enter_calls.load() - before, 20u);
+  }
+}
+
+TEST_F(Uring, R5ARingLostInUseHandsOverToThePool) {
+  const std::uint64_t seed = test_seed();
+  SCOPED_TRACE("NCHUNK_TEST_SEED=" + std::to_string(seed));
+  std::mt19937_64 random(seed);
+  const TestFile file(1 << 20, seed);
+  for (std::uint32_t lost_after = 1; lost_after < 40; lost_after += 3) {
+    auto calls = std::make_shared<FaultySystemCalls>(
+        seed, FaultRates{.short_read = 4000, .again = 2000, .uring_lost_after = lost_after});
+    auto reader = open(file, {.queue_depth = 8, .submit_batch = 3, .threads = 3}, calls);
+    ASSERT_TRUE(reader);
+    EXPECT_EQ(reader->backend_name(), "io_uring");
+    calls->arm();
+    // Several batches at once, so that some are queued behind the one that loses the ring.
+    constexpr std::size_t kBatches = 6;
+    Settlement settlements[kBatches];
+    std::vector<Pieces> pieces;
+    std::vector<std::unique_ptr<GuardedLanding>> landings;
+    for (std::size_t i = 0; i < kBatches; ++i) {
+      pieces.emplace_back(random, file.bytes().size(), reader->file().alignment_bytes(), 20, 8192);
+      landings.push_back(std::make_unique<GuardedLanding>(pieces[i].landing_bytes()));
+      reader->submit(pieces[i].requests(*landings[i]), settlements[i].callback());
+    }
+    for (std::size_t i = 0; i < kBatches; ++i) {
+      settlements[i].wait();
+      ASSERT_FALSE(settlements[i].failure()) << settlements[i].failure()->detail;
+      ASSERT_TRUE(pieces[i].landed(*landings[i], file.bytes()));
+      EXPECT_EQ(settlements[i].times(), 1);
+    }
+    EXPECT_EQ(reader->backend_name(), "pool");
+    ASSERT_TRUE(reader->uring_refusal());
+    EXPECT_EQ(reader->uring_refusal()->error_number, EPERM);
+    reader->close();
+    EXPECT_EQ(reader->backend_name(), "pool");
+  }
+}
+
+TEST_F(Uring, AnIdleRingWakesForEveryNewBatch) {
+  const TestFile file(1 << 20);
+  auto reader = open(file, {.queue_depth = 4, .submit_batch = 2});
+  GuardedLanding landing(4096);
+  for (int i = 0; i < 2000; ++i) {
+    Settlement settlement;
+    reader->submit({{static_cast<std::uint64_t>(i % 256) * 4096, 4096, landing.data()}},
+                   settlement.callback());
+    // Sometimes the ring's thread is already waiting, sometimes still on its way there.
+    if (i % 7 == 0) std::this_thread::sleep_for(std::chrono::microseconds(i % 50));
+    settlement.wait();
+    ASSERT_FALSE(settlement.failure());
+  }
+}
+
+}  // namespace
+}  // namespace flash_io::testing
