@@ -4,8 +4,8 @@ import { expect, it } from "vitest";
 import { binding } from "../src/binding.js";
 import { FlashReader } from "../src/index.js";
 import { describeEachBackend } from "./backends.js";
-import { firstWrongView, scattered, temporaryDirectory, toRanges } from "./support.js";
-import { withReader, writeNoise } from "./support.js";
+import { collectGarbage, firstWrongView, scattered, temporaryDirectory } from "./support.js";
+import { toRanges, withReader, writeNoise } from "./support.js";
 
 const directory = temporaryDirectory();
 const path = join(directory, "data.bin");
@@ -46,6 +46,7 @@ describeEachBackend("R14: memory", (options) => {
       const ranges = toRanges(Array.from({ length: count }, (_, i) => [i * stepBytes, 1] as const));
       const into = reader.allocate(reader.landingBytes(ranges));
       await reader.read(ranges, { into });
+      await collectGarbage();
       const idle = { native: reader.stats().nativeBytes, reported: binding.externalMemoryBytes() };
       const expected = count * LEAST_BYTES_PER_REQUEST;
       const reading = reader.read(ranges, { into });
@@ -58,6 +59,7 @@ describeEachBackend("R14: memory", (options) => {
   });
 
   it("of rings is reported, and given back when the reader is closed", async () => {
+    await collectGarbage();
     const before = binding.externalMemoryBytes();
     const reader = await FlashReader.open(path, { ...options, tuning: { queueDepth: 1024 } });
     const { nativeBytes } = reader.stats();
