@@ -15,9 +15,9 @@ import {
   formatByteTick,
   formatRateTick,
   formatTimeTick,
-} from "../src/profile-report/chart";
+} from "../src/html-page/chart";
 import { latencyAt, samplePoints } from "../src/profile-report/curves";
-import { requireWritable, writeText } from "../src/profile-report/output-file";
+import { requireWritable, writeText } from "../src/html-page/output-file";
 import { renderProfilePage } from "../src/profile-report/page";
 import { describeProfile, plotThroughput } from "../src/profile-report/terminal";
 import { noiseInWords, tuningInWords, validationInWords } from "../src/profile-report/words";

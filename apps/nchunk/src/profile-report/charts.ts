@@ -12,7 +12,7 @@ import {
   seriesColors,
   seriesSymbols,
   SOFT,
-} from "./chart";
+} from "../html-page/chart";
 import { curvesOf, samplePoints, throughputBytesPerSecond, type SamplePoint } from "./curves";
 
 /** As FLASH_IO.md P2 has them, in percent. */

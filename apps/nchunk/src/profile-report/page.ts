@@ -1,4 +1,11 @@
 import type { DeviceProfile } from "@neuron-chunking/latency-model";
+import {
+  legendOf,
+  renderChartSection,
+  renderDocument,
+  renderTable,
+  type ChartSection,
+} from "../html-page/document";
 import { formatBytes, formatNs } from "../terminal/format";
 import {
   depthChart,
@@ -10,42 +17,10 @@ import {
   throughputChart,
   validationChart,
 } from "./charts";
-import { SERIES_COLORS, SERIES_SIGNS } from "./chart";
 import { curvesOf, throughputBytesPerSecond } from "./curves";
 import { noiseInWords, saturationInWords, tuningInWords, validationInWords } from "./words";
-import { PAGE_STYLE } from "./page-style";
 
-const ESCAPES: Record<string, string> = {
-  "&": "&amp;",
-  "<": "&lt;",
-  ">": "&gt;",
-  '"': "&quot;",
-  "'": "&#39;",
-};
-
-/** Names of devices come from the devices themselves: nothing in them may become markup. */
-export const escapeHtml = (text: string): string =>
-  text.replace(/[&<>"']/g, (character) => ESCAPES[character]);
-
-/** What is told apart by colour, with the colour's number and the sign that is drawn. */
-type LegendEntry = readonly [name: string, color: number, sign?: string];
-
-/** Entries for series in the order of their colours. */
-const legendOf = (names: readonly string[]): LegendEntry[] =>
-  names.map((name, i) => {
-    const color = i % SERIES_COLORS.length;
-    return [name, color, SERIES_SIGNS[color]];
-  });
-
-interface Section {
-  readonly id: string;
-  readonly title: string;
-  readonly text: string;
-  readonly legend?: readonly LegendEntry[];
-  readonly chart: (profile: DeviceProfile) => string | undefined;
-}
-
-function sections(profile: DeviceProfile): Section[] {
+function sections(profile: DeviceProfile): ChartSection[] {
   const backends = legendOf(curvesOf(profile).map(({ name }) => name));
   return [
     {
@@ -53,14 +28,14 @@ function sections(profile: DeviceProfile): Section[] {
       title: "Throughput over read size",
       text: saturationInWords(profile),
       legend: backends,
-      chart: throughputChart,
+      svg: throughputChart(profile),
     },
     {
       id: "latency",
       title: "Time per read over read size",
       text: "T[s]: time for each read while the device is kept busy with reads of that size.",
       legend: backends,
-      chart: latencyChart,
+      svg: latencyChart(profile),
     },
     {
       id: "fit",
@@ -70,13 +45,13 @@ function sections(profile: DeviceProfile): Section[] {
         ["raw samples", 1, "●"],
         ["fit", 0, "━"],
       ],
-      chart: fitChart,
+      svg: fitChart(profile),
     },
     {
       id: "residuals",
       title: "Residuals",
       text: "How far each raw sample lies from the fit.",
-      chart: residualChart,
+      svg: residualChart(profile),
     },
     {
       id: "rounds",
@@ -87,51 +62,23 @@ function sections(profile: DeviceProfile): Section[] {
         ["flagged", 5],
         ["rejected and repeated", 1],
       ],
-      chart: roundsChart,
+      svg: roundsChart(profile),
     },
     {
       id: "depth",
       title: "Requests in flight",
       text: `Reader: ${tuningInWords(profile)}`,
       legend: legendOf(sweepSizes(profile.queue ?? [])),
-      chart: depthChart,
+      svg: depthChart(profile),
     },
     {
       id: "validation",
       title: "Masks held out of the fit",
       text: `${validationInWords(profile)} On the dashed line, estimate and measurement agree.`,
       legend: legendOf(["random rows", "rows chosen in chunks"]),
-      chart: validationChart,
+      svg: validationChart(profile),
     },
   ];
-}
-
-function renderLegend(legend: Section["legend"]): string {
-  if (!legend) return "";
-  const items = legend.map(
-    ([name, color, sign = "■"]) =>
-      `<li><i style="color:${SERIES_COLORS[color]}">${sign}</i>${escapeHtml(name)}</li>`,
-  );
-  return `<ul class="legend">${items.join("")}</ul>`;
-}
-
-function renderSection(
-  profile: DeviceProfile,
-  { id, title, text, legend, chart }: Section,
-): string {
-  const svg = chart(profile);
-  const body =
-    svg === undefined
-      ? `<p class="missing">not measured</p>`
-      : `<p>${escapeHtml(text)}</p>${renderLegend(legend)}${svg}`;
-  return `<section class="chart" id="${id}"><h2>${escapeHtml(title)}</h2>${body}</section>`;
-}
-
-function renderTable(head: readonly string[], rows: readonly (readonly string[])[]): string {
-  const cells = (tag: string, row: readonly string[]): string =>
-    `<tr>${row.map((cell) => `<${tag}>${escapeHtml(cell)}</${tag}>`).join("")}</tr>`;
-  const body = rows.map((row) => cells("td", row)).join("");
-  return `<table><thead>${cells("th", head)}</thead><tbody>${body}</tbody></table>`;
 }
 
 function facts(profile: DeviceProfile): string[][] {
@@ -176,18 +123,9 @@ function renderNumbers(profile: DeviceProfile): string {
  * hold is said to be not measured.
  */
 export function renderProfilePage(profile: DeviceProfile): string {
-  const title = escapeHtml(`Device profile: ${profile.name}`);
-  return [
-    "<!doctype html>",
-    `<html lang="en"><head><meta charset="utf-8"><title>${title}</title>`,
-    `<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">`,
-    `<meta name="viewport" content="width=device-width, initial-scale=1">`,
-    `<style>${PAGE_STYLE}</style></head><body><main>`,
-    `<h1>${title}</h1>`,
-    ...sections(profile).map((section) => renderSection(profile, section)),
+  return renderDocument(`Device profile: ${profile.name}`, [
+    ...sections(profile).map(renderChartSection),
     `<section id="device"><h2>Device and measurement</h2>${renderTable(["fact", "value"], facts(profile))}</section>`,
     renderNumbers(profile),
-    "</main></body></html>",
-    "",
-  ].join("\n");
+  ]);
 }

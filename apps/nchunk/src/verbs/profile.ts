@@ -3,7 +3,7 @@ import type { Command } from "commander";
 import { cacheFolder } from "../cache";
 import { measureProfile } from "../device-profile";
 import { NchunkError } from "../errors";
-import { requireWritable, writeText } from "../profile-report/output-file";
+import { requireWritable, writeText } from "../html-page/output-file";
 import { describeProfile } from "../profile-report/terminal";
 import { runVerb } from "./run-verb";
 
