@@ -17,3 +17,33 @@ export {
 export { budgetRows, importanceKept, importanceOf } from "./importance.js";
 export { POLICY_NAMES, type PolicyName, type SelectionRequest, type Selector } from "./policy.js";
 export { ACTIVE_SHARE, activationFrequencies, hotColdPermutation } from "./reorder.js";
+export {
+  allocateSparsity,
+  errorAtSparsity,
+  type SparsityAllocation,
+  type SparsityCurve,
+} from "./allocate.js";
+export {
+  CALIBRATION_SCHEMA_VERSION,
+  createAllocationFile,
+  createCalibration,
+  parseAllocationFile,
+  parseAllocationFileText,
+  parseCalibration,
+  parseCalibrationText,
+  sparsityCurves,
+  weightOf,
+  type CalibratedBundle,
+  type CalibratedModel,
+  type Calibration,
+  type CalibrationSource,
+  type ImportanceStatistics,
+  type SensitivityPoint,
+  type SparsityAllocationFile,
+  type StoredAllocation,
+} from "./calibration-file.js";
+export {
+  PriceController,
+  type PriceControllerOptions,
+  type SelectionLimit,
+} from "./price-controller.js";
