@@ -4,6 +4,7 @@ export {
   type ChunkSelectorErrorCode,
   type ChunkSelectorErrorDetails,
 } from "./errors.js";
+export { exactPlan, type ExactPlan, type ExactPlanRequest } from "./exact-oracle.js";
 export { MAX_CANDIDATES } from "./greedy-chunks.js";
 export {
   defaultHyperparameters,

@@ -1,0 +1,151 @@
+import type { ChunkPlan, LatencyTable } from "@neuron-chunking/latency-model";
+import { ChunkSelectorError, requireInteger } from "./errors.js";
+import { LabelSearch } from "./exact/label-search.js";
+import { findLiveArcs } from "./exact/live-arcs.js";
+import { PricedPaths, solveDual } from "./exact/priced-paths.js";
+import {
+  findTail,
+  sumRuns,
+  TOLERANCE,
+  type RunList,
+  type RunProblem,
+} from "./exact/run-problem.js";
+import { ImportanceKeys } from "./importance-keys.js";
+
+/** Default for `maxLabels`: some seconds and some hundred megabytes when it is reached. */
+const DEFAULT_MAX_LABELS = 20_000_000;
+
+/** Labels kept at each node in the first pass, and the factor from one pass to the next. */
+const FIRST_WIDTH = 64;
+const WIDTH_FACTOR = 16;
+
+/**
+ * Prices of the bounds, relative to the best price, which comes first because it refutes the most. The others are
+ * for labels that are ahead or behind in importance, closer together where most labels are.
+ */
+const PRICE_FACTORS = [
+  1, 0.25, 0.5, 0.7, 0.8, 0.87, 0.92, 0.95, 0.97, 0.985, 1.015, 1.03, 1.05, 1.08, 1.13, 1.2, 1.4, 2,
+  4,
+];
+
+/** What {@link exactPlan} is asked. Nothing in it is kept or modified. */
+export interface ExactPlanRequest {
+  /** Importance of each row in stored order, `[rows]`, finite and at least 0. */
+  readonly importance: Float32Array;
+  /** Rows of the projection, at least 0. */
+  readonly rows: number;
+  /** Bytes of one row, an integer of at least 1. */
+  readonly rowBytes: number;
+  /** Read latencies of the device. */
+  readonly table: LatencyTable;
+  /** Least sum of importance, from 0 to the sum over all rows. */
+  readonly importanceTarget: number;
+  /** Most partial plans to make before giving up on the proof, at least 1; 20 million when absent. */
+  readonly maxLabels?: number;
+}
+
+/** What {@link exactPlan} found. */
+export interface ExactPlan {
+  /** The fastest plan found; its arrays are the caller's. */
+  readonly plan: ChunkPlan;
+  /** Modelled latency of the plan: the sum of `T` over its chunks, ns. */
+  readonly latencyNs: number;
+  /** Importance of the plan's rows. */
+  readonly importance: number;
+  /** Whether no plan of the target's importance is faster. */
+  readonly isProven: boolean;
+  /** No plan of the target's importance is faster than this, ns; `latencyNs` once that is proven. */
+  readonly lowerBoundNs: number;
+}
+
+/**
+ * The fastest plan with at least `importanceTarget`: the least `L(plan) = sum over maximal runs of T[run length]`, with
+ * a proof. An oracle for tests and benchmarks of the policies, in tens of milliseconds to seconds: no policy itself.
+ *
+ * **Method.** A constrained shortest path (see `RunProblem`: nodes are rows that are left out, arcs are runs), solved by
+ * the gap-closing scheme of Handler and Zang (Networks 10, 1980) and Beasley and Christofides (Networks 19, 1989):
+ *
+ * 1. *Bound.* For a price `p` per unit of importance, relaxing the target gives
+ *    `min over all plans of L + p (target - importance) <= optimum`. With `P` the prefix sums of the importance, `B`
+ *    solves it: `B(i) = min(B(i + 1), min over j > i of T[j - i] - p (P(j) - P(i)) + B(j + 1))`, `B(rows + 1) = 0`.
+ *    As row `j` is left out after a run `[i, j)`, runs are maximal, so this holds for any table; concave, with kinks or
+ *    jumps, or where two reads are faster than one. The best `p` is found exactly, in a few steps.
+ * 2. *Fixing.* Runs through which even the relaxed optimum is no faster than the best plan known are struck out.
+ * 3. *Labels.* From left to right, every partial plan is kept that is not beaten in both measures by another that ends
+ *    at the same row, and whose bound `L so far + max over prices of p (target - importance so far) + B(row)` is below
+ *    the best plan known. Each is also completed along the relaxed optimum at each price, for better plans early.
+ * 4. *Widening.* A first pass keeps 64 labels at each row; if one that was left out could still win, a wider pass
+ *    follows, with fewer runs, as the best plan is better by then.
+ *
+ * **Why it is exact.** What is dropped is beaten by what stays: a beaten label, because what can follow depends on the
+ * row alone; a bounded one, because its bound is at most the latency of any completion that reaches the target. When
+ * a pass ends and nothing left out for width has a bound below the best plan, no plan is faster.
+ *
+ * **Cost.** `O(rows * m)` per price (`m` rows to saturation), `O(rows^2)` once a pass for the runs, then the labels, whose
+ * number grows with the gap between bound and optimum. It can be exponential: after `maxLabels` the best plan so far is
+ * returned with `isProven: false` and the best bound. Memory follows `maxLabels`.
+ *
+ * **Accuracy.** Plans whose importance is short of the target by less than 1e-12 of the total count as reaching it, plans
+ * whose latencies differ by less than 1e-12 of the optimum as equal: sums of doubles carry no more.
+ *
+ * **Not covered.** Budgets in rows; latency models that are no sum over chunks (lanes, batches).
+ *
+ * @throws ChunkSelectorError `INVALID_IMPORTANCE`, or `INVALID_REQUEST`, also for a target above the total.
+ */
+export function exactPlan(request: ExactPlanRequest): ExactPlan {
+  const problem = toProblem(request);
+  if (problem.needed <= 0) return answer(sumRuns(problem, []), 0);
+  const dual = solveDual(problem);
+  const prices = PRICE_FACTORS.map((factor) =>
+    factor === 1 ? dual.paths : new PricedPaths(problem, factor * dual.paths.price),
+  );
+  const fromStart = prices.map((paths) => paths.fromStart());
+  const search = new LabelSearch(
+    problem,
+    prices,
+    dual.best,
+    request.maxLabels ?? DEFAULT_MAX_LABELS,
+  );
+  let lowerBoundNs = Math.max(0, dual.paths.boundNs);
+  for (let width = FIRST_WIDTH; ; width *= WIDTH_FACTOR) {
+    if (lowerBoundNs >= search.limitNs) return answer(search.best, search.best.latencyNs);
+    const arcs = findLiveArcs(prices, fromStart, search.limitNs);
+    const { isComplete, leftOutBoundNs } = search.pass(arcs, width);
+    if (!isComplete) return answer(search.best, Math.min(lowerBoundNs, search.limitNs));
+    lowerBoundNs = Math.max(lowerBoundNs, leftOutBoundNs);
+  }
+}
+
+function answer({ pairs, importance, latencyNs }: RunList, lowerBoundNs: number): ExactPlan {
+  const chunkCount = pairs.length / 2;
+  const starts = new Uint32Array(chunkCount);
+  const lengths = new Uint32Array(chunkCount);
+  for (let chunk = 0; chunk < chunkCount; chunk++) {
+    starts[chunk] = pairs[2 * chunk];
+    lengths[chunk] = pairs[2 * chunk + 1] - pairs[2 * chunk];
+  }
+  const plan = { starts, lengths, chunkCount };
+  return { plan, latencyNs, importance, isProven: lowerBoundNs >= latencyNs, lowerBoundNs };
+}
+
+function toProblem(request: ExactPlanRequest): RunProblem {
+  const { rows, rowBytes, table, importanceTarget, maxLabels } = request;
+  requireInteger(rows, "rows", 0);
+  requireInteger(rowBytes, "rowBytes", 1);
+  if (maxLabels !== undefined) requireInteger(maxLabels, "maxLabels", 1);
+  const keys = new ImportanceKeys(rows);
+  keys.load(request.importance, rows);
+  const prefix = new Float64Array(rows + 1);
+  for (let row = 0; row < rows; row++) prefix[row + 1] = prefix[row] + keys.values[row];
+  const needed = importanceTarget - TOLERANCE * prefix[rows];
+  if (!(importanceTarget >= 0 && needed <= prefix[rows])) {
+    throw new ChunkSelectorError("INVALID_REQUEST", {
+      path: "importanceTarget",
+      expected: `between 0 and the sum of the importance (${prefix[rows]})`,
+      got: String(importanceTarget),
+      remedy: "It is an absolute sum: multiply a share by the sum of the importance.",
+    });
+  }
+  const runNs = table.rowLatencyNs(rowBytes, rows);
+  return { rows, runNs, prefix, needed, ...findTail(runNs, rows) };
+}
