@@ -200,8 +200,9 @@ export class LabelSearch {
     return pairs;
   }
 
+  /** Node of a label of the best plan; entries of nodes further right may be those of an earlier pass. */
   #nodeOf(label: number): number {
-    return lowerBound(this.#ends, 0, this.#ends.length, label + 1);
+    return lowerBound(this.#ends, 0, this.#bestNode, label + 1);
   }
 }
 
