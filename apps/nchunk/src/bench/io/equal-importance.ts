@@ -1,0 +1,58 @@
+import type { Selector, SelectionRequest } from "@neuron-chunking/chunk-selector";
+import type { ChunkPlan } from "@neuron-chunking/latency-model";
+import { NchunkError } from "../../errors";
+
+/** The sum of the importances of the plan's rows. */
+export function planImportance(plan: ChunkPlan, importance: Float32Array): number {
+  let sum = 0;
+  for (let chunk = 0; chunk < plan.chunkCount; chunk += 1) {
+    const end = plan.starts[chunk] + plan.lengths[chunk];
+    for (let row = plan.starts[chunk]; row < end; row += 1) sum += importance[row];
+  }
+  return sum;
+}
+
+/** The fewest rows whose importance can reach `target`: the most important ones, added up. */
+export function leastTopkRows(importance: Float32Array, target: number): number {
+  const ascending = importance.slice().sort();
+  let sum = 0;
+  let rows = 0;
+  while (rows < ascending.length && sum < target) {
+    rows += 1;
+    sum += ascending[ascending.length - rows];
+  }
+  return rows;
+}
+
+/** A row budget that overshoots the target by less than this share is close enough. */
+const BUDGET_TOLERANCE = 5e-4;
+
+/** Like {@link leastTopkRows} for Algorithm 1, by bisection: about the smallest budget whose plan reaches `target`. */
+export function leastChunkBudget(
+  selector: Selector,
+  request: SelectionRequest,
+  target: number,
+): number {
+  let tooFew = -1;
+  let enough = request.rows;
+  while (enough - tooFew > 1) {
+    const budgetRows = (tooFew + enough) >> 1;
+    const sum = planImportance(selector.select({ ...request, budgetRows }), request.importance);
+    if (sum < target) tooFew = budgetRows;
+    else enough = budgetRows;
+    if (sum >= target && sum <= target * (1 + BUDGET_TOLERANCE)) break;
+  }
+  return enough;
+}
+
+/** Sums in another order differ by rounding. */
+const ROUNDING = 1e-6;
+
+/** Times of plans that keep less than they must are no comparison. Throws BENCH_FAILED. */
+export function requireImportance(policy: string, kept: number, target: number): void {
+  if (kept >= target * (1 - ROUNDING)) return;
+  throw new NchunkError(
+    "BENCH_FAILED",
+    `The ${policy} policy kept an importance of ${kept} where ${target} was asked for. This is a bug, please report it.`,
+  );
+}
