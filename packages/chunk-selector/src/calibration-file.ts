@@ -1,4 +1,4 @@
-import type { SparsityCurve } from "./allocate.js";
+import { allocateSparsity, type SparsityCurve } from "./allocate.js";
 import { FileFields, parseFileText } from "./calibration-file-fields.js";
 
 /** Raised with every change that an older reader would misunderstand. */
@@ -11,12 +11,14 @@ const REMEDY = "Make it again with `nchunk calibrate`.";
 const MAX_FITTED_SPARSITY = 0.75;
 /** A matrix whose loss was not felt at all still has some worth, or any price would drop it whole. */
 const MIN_WEIGHT = 1e-6;
+/** Decimals of sparsities and errors in an allocation: finer than one row of any matrix. */
+const FILE_DECIMALS = 6;
 
 /** The model that a file is about. Files are refused for another one. */
 export interface CalibratedModel {
-  /** SHA-256, hex, over the checkpoint's files and the shapes of the stored matrices; the order of rows is not in it. */
+  /** SHA-256, hex, over the names, sizes and hashes of the checkpoint's config.json and weight files. */
   readonly identity: string;
-  /** `model_type` of its config.json. */
+  /** Family of its decoder, such as `llava_onevision`. */
   readonly type: string;
   /** Whether projections that share an input are stored as one matrix. */
   readonly bundled: boolean;
@@ -106,7 +108,7 @@ export function createCalibration(
   return { kind: CALIBRATION_KIND, schemaVersion: CALIBRATION_SCHEMA_VERSION, ...content };
 }
 
-/** Puts a file of allocations together. */
+/** @internal Puts a file of allocations together. */
 export function createAllocationFile(
   content: Pick<SparsityAllocationFile, "model" | "allocations">,
 ): SparsityAllocationFile {
@@ -118,6 +120,34 @@ export function createAllocationFile(
     method: "teal-greedy",
     allocations,
   };
+}
+
+/**
+ * TEAL's greedy allocations from the errors that a calibration measured, one for each overall sparsity, ascending.
+ *
+ * @param overallSparsities Each in [0, 1], at least one.
+ * @throws ChunkSelectorError `INVALID_REQUEST`.
+ */
+export function tealAllocations(
+  calibration: Calibration,
+  overallSparsities: readonly number[],
+): SparsityAllocationFile {
+  const curves = sparsityCurves(calibration);
+  const ascending = [...new Set(overallSparsities)].sort((a, b) => a - b);
+  const allocations = ascending.map((sparsity): StoredAllocation => {
+    const { error, sparsities } = allocateSparsity(curves, sparsity);
+    const rounded = Object.entries(sparsities).map(([name, value]) => [name, round(value)]);
+    return {
+      sparsity,
+      error: round(error),
+      sparsities: Object.fromEntries(rounded) as Record<string, number>,
+    };
+  });
+  return createAllocationFile({ model: calibration.model, allocations });
+}
+
+function round(value: number): number {
+  return Number(value.toFixed(FILE_DECIMALS));
 }
 
 /**
