@@ -5,8 +5,9 @@ import { findLiveArcs } from "./exact/live-arcs.js";
 import { PricedPaths, solveDual } from "./exact/priced-paths.js";
 import {
   findTail,
+  IMPORTANCE_TOLERANCE,
+  improvementNs,
   sumRuns,
-  TOLERANCE,
   type RunList,
   type RunProblem,
 } from "./exact/run-problem.js";
@@ -16,7 +17,7 @@ import { ImportanceKeys } from "./importance-keys.js";
 const DEFAULT_MAX_LABELS = 20_000_000;
 
 /** Labels kept at each node in the first pass, and the factor from one pass to the next. */
-const FIRST_WIDTH = 64;
+const FIRST_WIDTH = 4;
 const WIDTH_FACTOR = 16;
 
 /**
@@ -40,7 +41,7 @@ export interface ExactPlanRequest {
   readonly table: LatencyTable;
   /** Least sum of importance, from 0 to the sum over all rows. */
   readonly importanceTarget: number;
-  /** Most partial plans to make before giving up on the proof, at least 1; 20 million when absent. */
+  /** Most partial plans to make, or runs to keep, before giving up on the proof, at least 1; 20 million when absent. */
   readonly maxLabels?: number;
 }
 
@@ -73,8 +74,9 @@ export interface ExactPlan {
  * 2. *Fixing.* Runs through which even the relaxed optimum is no faster than the best plan known are struck out.
  * 3. *Labels.* From left to right, every partial plan is kept that is not beaten in both measures by another that ends
  *    at the same row, and whose bound `L so far + max over prices of p (target - importance so far) + B(row)` is below
- *    the best plan known. Each is also completed along the relaxed optimum at each price, for better plans early.
- * 4. *Widening.* A first pass keeps 64 labels at each row; if one that was left out could still win, a wider pass
+ *    the best plan known. Each is also completed along the relaxed optimum at each price, for better plans early. The
+ *    first plan is spliced from the two that are optimal at the best price.
+ * 4. *Widening.* A first pass keeps few labels at each row; if one that was left out could still win, a wider pass
  *    follows, with fewer runs, as the best plan is better by then.
  *
  * **Why it is exact.** What is dropped is beaten by what stays: a beaten label, because what can follow depends on the
@@ -85,7 +87,7 @@ export interface ExactPlan {
  * number grows with the gap between bound and optimum. It can be exponential: after `maxLabels` the best plan so far is
  * returned with `isProven: false` and the best bound. Memory follows `maxLabels`.
  *
- * **Accuracy.** Plans whose importance is short of the target by less than 1e-12 of the total count as reaching it, plans
+ * **Accuracy.** Plans whose importance is short of the target by less than 1e-13 of the total count as reaching it, plans
  * whose latencies differ by less than 1e-12 of the optimum as equal: sums of doubles carry no more.
  *
  * **Not covered.** Budgets in rows; latency models that are no sum over chunks (lanes, batches).
@@ -95,25 +97,25 @@ export interface ExactPlan {
 export function exactPlan(request: ExactPlanRequest): ExactPlan {
   const problem = toProblem(request);
   if (problem.needed <= 0) return answer(sumRuns(problem, []), 0);
-  const dual = solveDual(problem);
+  return closeGap(problem, request.maxLabels ?? DEFAULT_MAX_LABELS);
+}
+
+function closeGap(problem: RunProblem, maxLabels: number): ExactPlan {
+  const { paths, best } = solveDual(problem);
+  let lowerBoundNs = Math.max(0, paths.boundNs(best.latencyNs));
+  if (lowerBoundNs >= improvementNs(best.latencyNs)) return answer(best, best.latencyNs);
   const prices = PRICE_FACTORS.map((factor) =>
-    factor === 1 ? dual.paths : new PricedPaths(problem, factor * dual.paths.price),
+    factor === 1 ? paths : new PricedPaths(problem, factor * paths.price),
   );
-  const fromStart = prices.map((paths) => paths.fromStart());
-  const search = new LabelSearch(
-    problem,
-    prices,
-    dual.best,
-    request.maxLabels ?? DEFAULT_MAX_LABELS,
-  );
-  let lowerBoundNs = Math.max(0, dual.paths.boundNs);
-  for (let width = FIRST_WIDTH; ; width *= WIDTH_FACTOR) {
-    if (lowerBoundNs >= search.limitNs) return answer(search.best, search.best.latencyNs);
-    const arcs = findLiveArcs(prices, fromStart, search.limitNs);
-    const { isComplete, leftOutBoundNs } = search.pass(arcs, width);
-    if (!isComplete) return answer(search.best, Math.min(lowerBoundNs, search.limitNs));
-    lowerBoundNs = Math.max(lowerBoundNs, leftOutBoundNs);
+  const fromStart = prices.map((priced) => priced.fromStart());
+  const search = new LabelSearch(problem, prices, best, maxLabels);
+  for (let width = FIRST_WIDTH; lowerBoundNs < search.limitNs; width *= WIDTH_FACTOR) {
+    const arcs = findLiveArcs(prices, fromStart, search.limitNs, maxLabels);
+    const result = arcs === undefined ? undefined : search.pass(arcs, width);
+    if (!result?.isComplete) return answer(search.best, Math.min(lowerBoundNs, search.limitNs));
+    lowerBoundNs = Math.max(lowerBoundNs, result.leftOutBoundNs);
   }
+  return answer(search.best, search.best.latencyNs);
 }
 
 function answer({ pairs, importance, latencyNs }: RunList, lowerBoundNs: number): ExactPlan {
@@ -137,7 +139,7 @@ function toProblem(request: ExactPlanRequest): RunProblem {
   keys.load(request.importance, rows);
   const prefix = new Float64Array(rows + 1);
   for (let row = 0; row < rows; row++) prefix[row + 1] = prefix[row] + keys.values[row];
-  const needed = importanceTarget - TOLERANCE * prefix[rows];
+  const needed = importanceTarget - IMPORTANCE_TOLERANCE * prefix[rows];
   if (!(importanceTarget >= 0 && needed <= prefix[rows])) {
     throw new ChunkSelectorError("INVALID_REQUEST", {
       path: "importanceTarget",

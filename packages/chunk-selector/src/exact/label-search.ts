@@ -1,7 +1,14 @@
 import { dropNearTies, LabelList, mergeStretches } from "./label-list.js";
 import type { LiveArcs } from "./live-arcs.js";
 import type { PricedPaths } from "./priced-paths.js";
-import { sumRuns, TOLERANCE, type RunList, type RunProblem } from "./run-problem.js";
+import {
+  IMPORTANCE_TOLERANCE,
+  improvementNs,
+  LATENCY_TOLERANCE,
+  sumRuns,
+  type RunList,
+  type RunProblem,
+} from "./run-problem.js";
 
 /** What a pass over the nodes found. */
 export interface PassResult {
@@ -30,9 +37,9 @@ export class LabelSearch {
   readonly #spare = new LabelList(1024);
   /** Bound at no importance by price, for the node at hand. */
   readonly #constants: Float64Array;
+  readonly #slackNs: Float64Array;
   #boundsNs = new Float64Array(1024);
-  /** Latency that the best plan's replacement must stay below. */
-  #limitNs = 0;
+  #limitNs: number;
   /** The label and price whose completion is the best plan of this pass. */
   #bestLabel = -1;
   #bestNode = 0;
@@ -50,7 +57,8 @@ export class LabelSearch {
     this.#ends = new Int32Array(problem.rows + 2);
     this.#constants = new Float64Array(prices.length);
     this.best = best;
-    this.#setBest(best.latencyNs);
+    this.#slackNs = Float64Array.from(this.#prices, (paths) => paths.slackNs(best.latencyNs));
+    this.#limitNs = improvementNs(best.latencyNs);
   }
 
   /** Latency below which a plan would be an improvement, ns. */
@@ -70,8 +78,9 @@ export class LabelSearch {
     let isComplete = true;
     for (let node = 1; node < nodes && isComplete; node++) {
       const list = this.#arrive(arcs, node);
-      if (list.count > width)
+      if (list.count > width) {
         leftOutBoundNs = Math.min(leftOutBoundNs, this.#narrow(list, node, width));
+      }
       this.#append(list, node);
       this.#complete(node);
       isComplete = this.labelsMade <= this.#maxLabels;
@@ -116,15 +125,19 @@ export class LabelSearch {
     this.labelsMade += arriving.count;
     const merged = mergeStretches(arriving, stretches, this.#spare);
     const steps = rows + 2;
-    dropNearTies(merged, (TOLERANCE * prefix[rows]) / steps, (TOLERANCE * this.#limitNs) / steps);
+    dropNearTies(
+      merged,
+      (IMPORTANCE_TOLERANCE * prefix[rows]) / steps,
+      (LATENCY_TOLERANCE * this.#limitNs) / steps,
+    );
     return merged;
   }
 
   #loadConstants(node: number): void {
     const { needed } = this.#problem;
     for (let index = 0; index < this.#prices.length; index++) {
-      const { price, toEnd, slackNs } = this.#prices[index];
-      this.#constants[index] = price * needed + toEnd[node] - slackNs;
+      const { price, toEnd } = this.#prices[index];
+      this.#constants[index] = price * needed + toEnd[node] - this.#slackNs[index];
     }
   }
 
@@ -142,10 +155,13 @@ export class LabelSearch {
       }
       bounds[label] = latencyNs[label] + bound;
     }
-    const threshold = bounds.slice().sort()[width];
+    const sorted = bounds.slice().sort();
+    const threshold = sorted[width];
+    let tiesLeft = width - lowerBound(sorted, 0, count, threshold);
     let kept = 0;
     for (let label = 0; label < count; label++) {
-      if (bounds[label] >= threshold) continue;
+      if (bounds[label] > threshold) continue;
+      if (bounds[label] === threshold && tiesLeft-- <= 0) continue;
       importance[kept] = importance[label];
       latencyNs[kept] = latencyNs[label];
       parent[kept++] = parent[label];
@@ -177,12 +193,8 @@ export class LabelSearch {
       this.#bestLabel = label;
       this.#bestNode = node;
       this.#bestPrice = index;
-      this.#setBest(latencyNs[label] + rest);
+      this.#limitNs = improvementNs(latencyNs[label] + rest);
     }
-  }
-
-  #setBest(bestNs: number): void {
-    this.#limitNs = bestNs * (1 - TOLERANCE);
   }
 
   /** Runs of the best plan of this pass. */

@@ -1,3 +1,4 @@
+import { spliceBest } from "./splice.js";
 import { sumRuns, type RunList, type RunProblem } from "./run-problem.js";
 
 /**
@@ -20,27 +21,33 @@ export class PricedPaths {
   /** Importance and latency of that way. */
   readonly importanceToEnd: Float64Array;
   readonly latencyToEnd: Float64Array;
-  /** By how much rounding may have raised a bound, ns. */
-  readonly slackNs: number;
 
   constructor(
     readonly problem: RunProblem,
     readonly price: number,
   ) {
-    const { rows, runNs, prefix } = problem;
+    const { rows } = problem;
     this.toEnd = new Float64Array(rows + 2);
     this.next = new Int32Array(rows + 2);
     this.importanceToEnd = new Float64Array(rows + 2);
     this.latencyToEnd = new Float64Array(rows + 2);
-    // Each of at most rows / 2 runs adds three rounded terms, none larger than this scale, in either direction.
-    const scale = price * (prefix[rows] + problem.needed) + runNs[rows];
-    this.slackNs = 4 * (rows + 2) * Number.EPSILON * scale;
     this.#solve();
   }
 
-  /** Lower bound on the latency of any plan with the needed importance, ns. */
-  get boundNs(): number {
-    return this.toEnd[0] + this.price * this.problem.needed - this.slackNs;
+  /**
+   * By how much rounding may have raised a bound on plans faster than `limitNs`, ns. Such a plan has no more runs than
+   * fit into that latency, and each run adds five roundings of terms no larger than the scale.
+   */
+  slackNs(limitNs: number): number {
+    const { rows, runNs, prefix } = this.problem;
+    const maxRuns = Math.min(rows, limitNs / runNs[1]);
+    const scale = 2 * this.price * prefix[rows] + runNs[rows];
+    return 3 * (maxRuns + 2) * Number.EPSILON * scale;
+  }
+
+  /** Lower bound on the latency of any plan with the needed importance that is faster than `limitNs`, ns. */
+  boundNs(limitNs: number): number {
+    return this.toEnd[0] + this.price * this.problem.needed - this.slackNs(limitNs);
   }
 
   #solve(): void {
@@ -145,7 +152,8 @@ export function solveDual(problem: RunProblem): DualSolution {
     const price = (enough.latencyNs - short.latencyNs) / (enough.importance - short.importance);
     if (highest !== undefined && !Number.isFinite(price)) break;
     const paths = new PricedPaths(problem, price);
-    if (highest === undefined || paths.boundNs > highest.boundNs) highest = paths;
+    if (highest === undefined || paths.boundNs(best.latencyNs) > highest.boundNs(best.latencyNs))
+      highest = paths;
     const pairs: number[] = [];
     paths.appendRuns(0, pairs);
     const plan = sumRuns(problem, pairs);
@@ -156,6 +164,13 @@ export function solveDual(problem: RunProblem): DualSolution {
     if (!(reached < crossing - PRICE_TOLERANCE * crossing)) break;
     if (isEnough) enough = plan;
     else short = plan;
+  }
+  for (const [left, right] of [
+    [enough, short],
+    [short, enough],
+  ]) {
+    const plan = spliceBest(problem, left, right);
+    if (plan !== undefined && plan.latencyNs < best.latencyNs) best = plan;
   }
   return { paths: highest as PricedPaths, best };
 }

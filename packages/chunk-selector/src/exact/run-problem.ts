@@ -1,8 +1,10 @@
+/** Plans whose latencies differ by less than this share are equally fast: a difference below it is rounding. */
+export const LATENCY_TOLERANCE = 1e-12;
 /**
- * Share of the total importance, and of the latency, below which two sums count as equal. A sum of some
- * thousand doubles is off by about 1e-13 of its terms; a difference below this is rounding, not a better plan.
+ * Share of the total importance by which a plan may miss the target: a sum of thousands of doubles depends that much on
+ * its order. Less than the other, because an importance costs several times more than its share of the latency.
  */
-export const TOLERANCE = 1e-12;
+export const IMPORTANCE_TOLERANCE = 1e-13;
 
 /**
  * Choosing runs as a shortest path. Nodes are `0 .. rows + 1`; the arc `from -> to` selects the rows
@@ -17,7 +19,7 @@ export interface RunProblem {
   readonly runNs: Float64Array;
   /** Importance of the rows before each, `[rows + 1]`, summed in double from the left. */
   readonly prefix: Float64Array;
-  /** Importance from which a plan is accepted: the target less {@link TOLERANCE} of the total. */
+  /** Importance from which a plan is accepted: the target less {@link IMPORTANCE_TOLERANCE} of the total. */
   readonly needed: number;
   /** Runs of at least so many rows cost `tailNsPerRow` per row; `rows + 1` when there are none. */
   readonly tailRows: number;
@@ -58,4 +60,9 @@ export function sumRuns(problem: RunProblem, pairs: readonly number[]): RunList 
     latencyNs += problem.runNs[pairs[index + 1] - pairs[index]];
   }
   return { pairs, importance, latencyNs };
+}
+
+/** Latency below which a plan is faster than one of `latencyNs` by more than rounding. */
+export function improvementNs(latencyNs: number): number {
+  return latencyNs * (1 - LATENCY_TOLERANCE);
 }
