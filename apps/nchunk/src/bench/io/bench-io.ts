@@ -111,8 +111,10 @@ async function measure(
   const contenders = createContenders(maxRows);
   const settings = settingsOf(effort, [...contenders.values()], table);
   // No time at all is for tests, which cut the matrices themselves.
-  const deadlineMs = effort.budgetMs > 0 ? startedMs + effort.budgetMs : Infinity;
+  const budgetMs = effort.budgetMs > 0 ? effort.budgetMs : Infinity;
+  const deadlineMs = startedMs + budgetMs;
   const remainingMs = (): number => deadlineMs - performance.now();
+  const firstRoundMs = startedMs + budgetMs / effort.minRounds;
   const largest = settings.map(({ shape }) => shape.rows * shape.rowBytes);
   const landing = reader.allocate(
     Math.min(Math.max(...largest), reader.sizeBytes) + 2 * reader.alignmentBytes,
@@ -125,7 +127,7 @@ async function measure(
     tables: { chunk: table, lagrange: table },
     pace: new Pace(
       settings.map(({ roughNs }) => roughNs),
-      remainingMs,
+      () => firstRoundMs - performance.now(),
     ),
     uniform: uniformGenerator(PLACE_SEED),
   };

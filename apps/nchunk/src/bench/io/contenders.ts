@@ -9,9 +9,6 @@ import { leastChunkBudget, leastTopkRows, planImportance } from "./equal-importa
 export const IO_POLICIES = ["topk", "chunk", "lagrange"] as const;
 export type IoPolicy = (typeof IO_POLICIES)[number];
 
-/** Until the selector has `lagrange`. */
-const STAND_IN = "chunk";
-
 /**
  * Order of the rows, and what sets the importance to reach:
  *
@@ -43,7 +40,7 @@ export function contenderKey(
 export function createContenders(maxRows: number): ReadonlyMap<string, Contender> {
   const contenders = new Map<string, Contender>();
   const add = (policy: IoPolicy, arrangement: Arrangement, readThrough: boolean): void => {
-    const selector = createSelector(policy === "lagrange" ? STAND_IN : policy, { maxRows });
+    const selector = createSelector(policy, { maxRows });
     const key = contenderKey(policy, arrangement, readThrough);
     contenders.set(key, { policy, arrangement, readThrough, selector });
   };
@@ -105,7 +102,7 @@ export function equalTasks(
     const requests = {
       topk: { ...request, budgetRows: leastTopkRows(importance, target) },
       chunk: { ...request, budgetRows: chunkRows },
-      lagrange: lagrangeRequest(importance, chunkRows, query),
+      lagrange: { importance, rows, rowBytes, table: tables.lagrange, importanceTarget: target },
     };
     return { importance, target, requests };
   };
@@ -118,12 +115,4 @@ export function equalTasks(
     hotCold: taskOf(pair.hotCold, kept(pair.hotCold), budgetRows),
     hotColdAtOriginal: taskOf(pair.hotCold, originalTarget, fewerRows),
   };
-}
-
-function lagrangeRequest(
-  importance: Float32Array,
-  budgetRows: number,
-  { rows, rowBytes, tables }: MatrixQuery,
-): SelectionRequest {
-  return { importance, rows, rowBytes, table: tables.lagrange, budgetRows };
 }
