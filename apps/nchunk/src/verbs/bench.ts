@@ -1,6 +1,9 @@
 import { simulatedDevice, type DeviceProfile } from "@neuron-chunking/latency-model";
 import { Option, type Command } from "commander";
 import { benchFolder } from "../bench/bench-file";
+import { benchIo } from "../bench/io/bench-io";
+import { describeIo } from "../bench/io/describe";
+import { IO_EFFORTS } from "../bench/io/effort";
 import { benchLatencyModel } from "../bench/latency-model/bench-latency-model";
 import { describeLatencyModel } from "../bench/latency-model/describe";
 import { MODEL_EFFORTS } from "../bench/latency-model/effort";
@@ -71,6 +74,21 @@ export function registerBench(program: Command): void {
       const report = await benchLatencyModel({ folder, effort, profile, signal });
       output.result(report);
       output.line(describeLatencyModel(report));
+    }),
+  );
+  addBench(
+    bench,
+    "io",
+    "Read what each policy selects of real models' matrices, at equal importance, beside top-k.",
+  ).action((options: BenchOptions) =>
+    runVerb(options, async (output, signal) => {
+      const startedMs = performance.now();
+      const folder = await benchFolder(options.dir);
+      const profile = await profileFor(options, folder, signal);
+      const effort = IO_EFFORTS[effortName(options)];
+      const report = await benchIo({ folder, effort, profile, startedMs, signal });
+      output.result(report);
+      output.line(describeIo(report));
     }),
   );
 }
