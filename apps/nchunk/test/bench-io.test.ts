@@ -220,7 +220,7 @@ describe("bench io", () => {
     // Measuring begins as soon as there is a file to read.
     const files = path.join(own, "nchunk-bench");
     const hasFile = async (): Promise<boolean> =>
-      (await readdir(files).catch(() => [])).includes("random-32MiB.bin");
+      (await readdir(files).catch((): string[] => [])).includes("random-32MiB.bin");
     while (child.exitCode === null && !(await hasFile())) {
       await new Promise((resolve) => setTimeout(resolve, 5));
     }
