@@ -5,7 +5,15 @@ import { defaultHyperparameters, windowRows, type WindowRows } from "./hyperpara
 import type { ChunkHyperparameters } from "./hyperparameters.js";
 import { ImportanceKeys, leastBitsAtLeast } from "./importance-keys.js";
 import { PlanBuilder } from "./plan-builder.js";
-import { POLICY_NAMES, type PolicyName, type SelectionRequest, type Selector } from "./policy.js";
+import { PricedSelector } from "./lagrange/lagrange-selector.js";
+import {
+  POLICY_NAMES,
+  type LagrangeSelector,
+  type PolicyName,
+  type SelectionRequest,
+  type Selector,
+} from "./policy.js";
+import { requireBudget, requireRows, requireTable, requireThreshold } from "./requests.js";
 import { RowSet } from "./row-set.js";
 import { TopkSelection } from "./topk.js";
 
@@ -20,6 +28,8 @@ const MAX_SELECTOR_ROWS = 0x7fff_ffff;
  * @param options `maxRows`: most rows that a request will have, at least 1.
  * @throws ChunkSelectorError `UNKNOWN_POLICY` or `INVALID_REQUEST`.
  */
+export function createSelector(policy: "lagrange", options: { maxRows: number }): LagrangeSelector;
+export function createSelector(policy: PolicyName, options: { maxRows: number }): Selector;
 export function createSelector(policy: PolicyName, options: { maxRows: number }): Selector {
   requireInteger(options.maxRows, "maxRows", 1);
   if (options.maxRows > MAX_SELECTOR_ROWS) {
@@ -38,6 +48,8 @@ export function createSelector(policy: PolicyName, options: { maxRows: number })
       return new ThresholdSelector(options.maxRows);
     case "chunk":
       return new ChunkSelector(options.maxRows);
+    case "lagrange":
+      return new PricedSelector(options.maxRows);
     default:
       throw new ChunkSelectorError("UNKNOWN_POLICY", {
         path: "policy",
@@ -190,43 +202,4 @@ function isUnchanged(entry: CachedWindows): boolean {
     hyperparameters.maxKiB === entry.maxKiB &&
     hyperparameters.jumpKiB === entry.jumpKiB
   );
-}
-
-function requireRows(request: SelectionRequest, maxRows: number): void {
-  requireInteger(request.rows, "rows", 0);
-  if (request.rows <= maxRows) return;
-  throw new ChunkSelectorError("INVALID_REQUEST", {
-    path: "rows",
-    expected: `at most the selector's maxRows (${maxRows})`,
-    got: String(request.rows),
-    remedy: "Create the selector with the largest number of rows of any projection.",
-  });
-}
-
-function requireBudget(request: SelectionRequest): number {
-  requireInteger(request.budgetRows, "budgetRows", 0, "This policy needs a row budget.");
-  return request.budgetRows;
-}
-
-function requireThreshold(request: SelectionRequest): number {
-  const { threshold } = request;
-  if (typeof threshold === "number" && threshold >= 0 && Number.isFinite(threshold)) {
-    return threshold;
-  }
-  throw new ChunkSelectorError("INVALID_REQUEST", {
-    path: "threshold",
-    expected: "a finite number of at least 0",
-    got: String(threshold),
-    remedy: "The threshold policy needs the least importance to keep.",
-  });
-}
-
-function requireTable(request: SelectionRequest): LatencyTable {
-  if (request.table !== undefined) return request.table;
-  throw new ChunkSelectorError("INVALID_REQUEST", {
-    path: "table",
-    expected: "a LatencyTable",
-    got: "nothing",
-    remedy: "The chunk policy weighs read times: profile the device, or use a simulated one.",
-  });
 }

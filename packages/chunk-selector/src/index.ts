@@ -16,7 +16,14 @@ export {
   type WindowRows,
 } from "./hyperparameters.js";
 export { budgetRows, importanceKept, importanceOf } from "./importance.js";
-export { POLICY_NAMES, type PolicyName, type SelectionRequest, type Selector } from "./policy.js";
+export {
+  POLICY_NAMES,
+  type LagrangeSelector,
+  type LagrangeSolution,
+  type PolicyName,
+  type SelectionRequest,
+  type Selector,
+} from "./policy.js";
 export { ACTIVE_SHARE, activationFrequencies, hotColdPermutation } from "./reorder.js";
 export {
   allocateSparsity,
@@ -26,13 +33,13 @@ export {
 } from "./allocate.js";
 export {
   CALIBRATION_SCHEMA_VERSION,
-  createAllocationFile,
   createCalibration,
   parseAllocationFile,
   parseAllocationFileText,
   parseCalibration,
   parseCalibrationText,
   sparsityCurves,
+  tealAllocations,
   weightOf,
   type CalibratedBundle,
   type CalibratedModel,
@@ -48,3 +55,4 @@ export {
   type PriceControllerOptions,
   type SelectionLimit,
 } from "./price-controller.js";
+export { topkImportance } from "./topk-importance.js";

@@ -8,8 +8,16 @@ import type { ChunkHyperparameters } from "./hyperparameters.js";
  * - `topk`: the `budgetRows` most important rows, wherever they lie; the paper's baseline.
  * - `threshold`: the rows whose importance is at least `threshold`.
  * - `chunk`: the paper's Algorithm 1, whole chunks by importance per unit of read time.
+ * - `lagrange`: chunks by one price for read time, optimal at that price; for a price, a latency, an importance or a number
+ *   of rows.
  */
-export const POLICY_NAMES = Object.freeze(["dense", "topk", "threshold", "chunk"] as const);
+export const POLICY_NAMES = Object.freeze([
+  "dense",
+  "topk",
+  "threshold",
+  "chunk",
+  "lagrange",
+] as const);
 
 /** Name of a policy. */
 export type PolicyName = (typeof POLICY_NAMES)[number];
@@ -20,16 +28,31 @@ export interface SelectionRequest {
   readonly importance: Float32Array;
   /** Rows of the projection, from 0 to the selector's `maxRows`. */
   readonly rows: number;
-  /** Most rows to select, an integer of at least 0. Needed by `topk` and `chunk`. */
+  /** Most rows to select, an integer of at least 0. Needed by `topk` and `chunk`; one question to `lagrange`. */
   readonly budgetRows?: number;
   /** Least importance of a kept row, finite and at least 0. Needed by `threshold`. */
   readonly threshold?: number;
-  /** Bytes of one row, an integer of at least 1. Used by `chunk`. */
+  /** Bytes of one row, an integer of at least 1. Used by `chunk` and `lagrange`. */
   readonly rowBytes: number;
-  /** Read latencies of the device. Needed by `chunk`. */
+  /** Read latencies of the device. Needed by `chunk` and `lagrange`. */
   readonly table?: LatencyTable;
   /** Chunk sizes to try; `defaultHyperparameters` for the shape and the table when absent. Used by `chunk`. */
   readonly hyperparameters?: ChunkHyperparameters;
+
+  // One question to `lagrange`: exactly one of these four and `budgetRows`.
+  /** The plan that maximises `sum(v) - pricePerNs * L(plan)`: importance that each ns must earn, at least 0. */
+  readonly pricePerNs?: number;
+  /** Most importance within this modelled latency, ns, at least 0. */
+  readonly latencyBudgetNs?: number;
+  /** Least latency for at least this sum of importances, from 0 to that of all rows. */
+  readonly importanceTarget?: number;
+  /** Least latency for at least the importance of the `matchTopkRows` most important rows, an integer of at least 0. */
+  readonly matchTopkRows?: number;
+  /**
+   * A price near which the answer is expected, such as `solution.pricePerNs` of the same matrix's last input; above 0. Makes
+   * the search shorter, never its answer worse. Where it is absent, that of the shape's last answer.
+   */
+  readonly nearPricePerNs?: number;
 }
 
 /** One policy with its workspace. Not to be shared between concurrent selections. */
@@ -44,4 +67,30 @@ export interface Selector {
    * @throws ChunkSelectorError `INVALID_IMPORTANCE`, `INVALID_REQUEST` or `INVALID_HYPERPARAMETERS`.
    */
   select(request: SelectionRequest): ChunkPlan;
+}
+
+/** What is known about the last plan of a {@link LagrangeSelector}. */
+export interface LagrangeSolution {
+  /** Modelled latency of the plan, ns. */
+  readonly latencyNs: number;
+  /** Sum of the importance of its rows. */
+  readonly importance: number;
+  /** Number of its rows. */
+  readonly rows: number;
+  /** The price that led to it, importance per ns: 0 where every row was taken, Infinity where none was. */
+  readonly pricePerNs: number;
+  /**
+   * No plan of at least the importance asked for is faster than this, ns. Known for a price and for an importance;
+   * otherwise 0.
+   */
+  readonly lowerBoundNs: number;
+  /** Passes over the rows that it took. */
+  readonly passes: number;
+}
+
+/** The policy `lagrange`, which also says how good its plans are. */
+export interface LagrangeSelector extends Selector {
+  readonly policy: "lagrange";
+  /** About the last plan; the same object after each selection. */
+  readonly solution: LagrangeSolution;
 }
