@@ -41,7 +41,7 @@ export interface ExactPlanRequest {
   readonly table: LatencyTable;
   /** Least sum of importance, from 0 to the sum over all rows. */
   readonly importanceTarget: number;
-  /** Most partial plans to make, or runs to keep, before giving up on the proof, at least 1; 20 million when absent. */
+  /** Most partial plans to make (and runs to keep) before giving up on the proof, at least 1. Default: 20 million. */
   readonly maxLabels?: number;
 }
 
@@ -60,37 +60,41 @@ export interface ExactPlan {
 }
 
 /**
- * The fastest plan with at least `importanceTarget`: the least `L(plan) = sum over maximal runs of T[run length]`, with
- * a proof. An oracle for tests and benchmarks of the policies, in tens of milliseconds to seconds: no policy itself.
+ * The fastest plan with at least `importanceTarget`, with a proof: the least
+ * `L(plan) = sum over maximal runs of T[run length]`. An oracle for tests and benchmarks of the policies, in
+ * milliseconds to seconds; no policy itself.
  *
- * **Method.** A constrained shortest path (see `RunProblem`: nodes are rows that are left out, arcs are runs), solved by
- * the gap-closing scheme of Handler and Zang (Networks 10, 1980) and Beasley and Christofides (Networks 19, 1989):
+ * **Method.** A constrained shortest path (`RunProblem`: nodes are rows that are left out, arcs are runs), solved
+ * by closing the gap between a Lagrangian bound and the best plan: Handler and Zang (Networks 10, 1980), Beasley
+ * and Christofides (Networks 19, 1989).
  *
- * 1. *Bound.* For a price `p` per unit of importance, relaxing the target gives
- *    `min over all plans of L + p (target - importance) <= optimum`. With `P` the prefix sums of the importance, `B`
- *    solves it: `B(i) = min(B(i + 1), min over j > i of T[j - i] - p (P(j) - P(i)) + B(j + 1))`, `B(rows + 1) = 0`.
- *    As row `j` is left out after a run `[i, j)`, runs are maximal, so this holds for any table; concave, with kinks or
- *    jumps, or where two reads are faster than one. The best `p` is found exactly, in a few steps.
+ * 1. *Bound.* For any price `p` per unit of importance, with the target relaxed,
+ *    `min over all plans of L + p (target - importance) <= optimum`. With `P` the prefix sums of the importance
+ *    and `B(rows + 1) = 0`, the minimum is `p target + B(0)` of
+ *    `B(i) = min( B(i + 1), min over j > i of T[j - i] - p (P(j) - P(i)) + B(j + 1) )`.
+ *    Row `j` is left out after a run `[i, j)`, so runs are maximal and this holds for any table: concave, with
+ *    kinks or jumps, or where two reads are faster than one. The best `p` is found exactly, in a few steps; the
+ *    first plan is spliced from the two that are optimal there.
  * 2. *Fixing.* Runs through which even the relaxed optimum is no faster than the best plan known are struck out.
- * 3. *Labels.* From left to right, every partial plan is kept that is not beaten in both measures by another that ends
- *    at the same row, and whose bound `L so far + max over prices of p (target - importance so far) + B(row)` is below
- *    the best plan known. Each is also completed along the relaxed optimum at each price, for better plans early. The
- *    first plan is spliced from the two that are optimal at the best price.
- * 4. *Widening.* A first pass keeps few labels at each row; if one that was left out could still win, a wider pass
- *    follows, with fewer runs, as the best plan is better by then.
+ * 3. *Labels.* From left to right, a partial plan is kept if no other that ends at the same row is as good in both
+ *    measures, and if its bound, `L so far + max over prices of p (target - importance so far) + B(row)`, is below
+ *    the best plan known. Each is completed along the relaxed optimum at each price, for better plans early.
+ * 4. *Widening.* The first pass keeps a few labels at each row. If one that was left out could still win, a wider
+ *    pass follows, with fewer runs, as the best plan is better by then.
  *
- * **Why it is exact.** What is dropped is beaten by what stays: a beaten label, because what can follow depends on the
- * row alone; a bounded one, because its bound is at most the latency of any completion that reaches the target. When
- * a pass ends and nothing left out for width has a bound below the best plan, no plan is faster.
+ * **Why it is exact.** What is dropped cannot win: a label beaten at its row, because what can follow depends on the
+ * row alone; a label or run by its bound, because no completion that reaches the target is faster than that. When
+ * nothing left out for width has a bound below the best plan, no plan is faster.
  *
- * **Cost.** `O(rows * m)` per price (`m` rows to saturation), `O(rows^2)` once a pass for the runs, then the labels, whose
- * number grows with the gap between bound and optimum. It can be exponential: after `maxLabels` the best plan so far is
- * returned with `isProven: false` and the best bound. Memory follows `maxLabels`.
+ * **Cost.** `O(rows m)` per price (`m` rows to saturation), at most `O(rows^2)` per pass to strike out runs, then the
+ * labels, whose number grows with the gap that the bound leaves. It can be exponential: past `maxLabels` the best
+ * plan so far is returned with `isProven: false` and the best bound. Memory follows `maxLabels`. The gap is widest
+ * where nearly equal rows leave many nearly equal plans.
  *
- * **Accuracy.** Plans whose importance is short of the target by less than 1e-13 of the total count as reaching it, plans
- * whose latencies differ by less than 1e-12 of the optimum as equal: sums of doubles carry no more.
+ * **Accuracy.** A plan short of the target by less than 1e-13 of the total importance counts as reaching it; plans
+ * whose latencies differ by less than 1e-12 of the optimum count as equal. Sums of doubles carry no more.
  *
- * **Not covered.** Budgets in rows; latency models that are no sum over chunks (lanes, batches).
+ * **Not covered.** Row budgets, and latency that is no sum over chunks (lanes, batches).
  *
  * @throws ChunkSelectorError `INVALID_IMPORTANCE`, or `INVALID_REQUEST`, also for a target above the total.
  */

@@ -7,8 +7,8 @@ import { sumRuns, type RunList, type RunProblem } from "./run-problem.js";
  *
  *     toEnd(i) = min( toEnd(i + 1), min over j > i of T(j - i) - price (P(j) - P(i)) + toEnd(j + 1) )
  *
- * and the same from the start. Runs from `tailRows` on cost `tailNsPerRow` each row, so that the best of them is a running
- * minimum: O(rows * tailRows) time, O(rows) memory, exact for any table.
+ * and the same from the start. A run of at least `tailRows` costs `tailNsPerRow` per row, so that the best of them is
+ * a running minimum: O(rows * tailRows) time, O(rows) memory, exact for any table.
  *
  * Whatever the price, `latency so far + price (needed - importance so far) + toEnd(node)` is at most the latency of
  * any way to complete that partial plan to the needed importance (Lagrangian relaxation): a lower bound.
@@ -35,8 +35,8 @@ export class PricedPaths {
   }
 
   /**
-   * By how much rounding may have raised a bound on plans faster than `limitNs`, ns. Such a plan has no more runs than
-   * fit into that latency, and each run adds five roundings of terms no larger than the scale.
+   * By how much rounding may have raised a bound on plans faster than `limitNs`, ns. Such a plan has no more runs
+   * than fit into that latency, and each run adds five roundings of terms no larger than the scale.
    */
   slackNs(limitNs: number): number {
     const { rows, runNs, prefix } = this.problem;
@@ -137,10 +137,10 @@ const PRICE_TOLERANCE = 1e-13;
 
 /**
  * The price with the highest bound, by Handler and Zang's method ("A dual algorithm for the constrained shortest
- * path problem", Networks 10, 1980). A plan is a line in the price, `latency + price (needed - importance)`, and the bound
- * is the lower envelope of all lines, a concave function. Step to where the best known rising line (a plan short of
- * importance) and falling line (a plan with enough) cross; the plan that is lowest there replaces one of them, until none
- * is lower: that crossing is the maximum.
+ * path problem", Networks 10, 1980). A plan is a line in the price, `latency + price (needed - importance)`, and the
+ * bound is the lower envelope of all lines, a concave function. Step to where the best known rising line (a plan
+ * short of importance) and falling line (a plan with enough) cross; the plan that is lowest there replaces one of
+ * them, until none is lower: that crossing is the maximum.
  */
 export function solveDual(problem: RunProblem): DualSolution {
   const { rows, needed } = problem;

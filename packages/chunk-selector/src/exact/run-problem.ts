@@ -1,8 +1,8 @@
 /** Plans whose latencies differ by less than this share are equally fast: a difference below it is rounding. */
 export const LATENCY_TOLERANCE = 1e-12;
 /**
- * Share of the total importance by which a plan may miss the target: a sum of thousands of doubles depends that much on
- * its order. Less than the other, because an importance costs several times more than its share of the latency.
+ * Share of the total importance by which a plan may miss the target: a sum of thousands of doubles depends that much
+ * on its order. Less than the other, because an importance costs several times its share of the latency.
  */
 export const IMPORTANCE_TOLERANCE = 1e-13;
 
