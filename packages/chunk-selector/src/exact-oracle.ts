@@ -20,14 +20,8 @@ const DEFAULT_MAX_LABELS = 20_000_000;
 const FIRST_WIDTH = 4;
 const WIDTH_FACTOR = 16;
 
-/**
- * Prices of the bounds, relative to the best price, which comes first because it refutes the most. The others are
- * for labels that are ahead or behind in importance, closer together where most labels are.
- */
-const PRICE_FACTORS = [
-  1, 0.25, 0.5, 0.7, 0.8, 0.87, 0.92, 0.95, 0.97, 0.985, 1.015, 1.03, 1.05, 1.08, 1.13, 1.2, 1.4, 2,
-  4,
-];
+/** Prices on either side of the best one: off by a half at first, then by half as much each. */
+const SIDE_PRICES = 10;
 
 /** What {@link exactPlan} is asked. Nothing in it is kept or modified. */
 export interface ExactPlanRequest {
@@ -108,9 +102,7 @@ function closeGap(problem: RunProblem, maxLabels: number): ExactPlan {
   const { paths, best } = solveDual(problem);
   let lowerBoundNs = Math.max(0, paths.boundNs(best.latencyNs));
   if (lowerBoundNs >= improvementNs(best.latencyNs)) return answer(best, best.latencyNs);
-  const prices = PRICE_FACTORS.map((factor) =>
-    factor === 1 ? paths : new PricedPaths(problem, factor * paths.price),
-  );
+  const prices = [paths, ...pricesAround(paths)];
   const fromStart = prices.map((priced) => priced.fromStart());
   const search = new LabelSearch(problem, prices, best, maxLabels);
   for (let width = FIRST_WIDTH; lowerBoundNs < search.limitNs; width *= WIDTH_FACTOR) {
@@ -120,6 +112,19 @@ function closeGap(problem: RunProblem, maxLabels: number): ExactPlan {
     lowerBoundNs = Math.max(lowerBoundNs, result.leftOutBoundNs);
   }
   return answer(search.best, search.best.latencyNs);
+}
+
+/**
+ * Labels that are ahead or behind in importance are bounded best by a lower or higher price; most are close to the
+ * best plan, and the prices with them.
+ */
+function pricesAround({ problem, price }: PricedPaths): PricedPaths[] {
+  const prices: PricedPaths[] = [];
+  for (let side = 1; side <= SIDE_PRICES; side++) {
+    const factor = 1 - 2 ** -side;
+    prices.push(new PricedPaths(problem, price * factor), new PricedPaths(problem, price / factor));
+  }
+  return prices;
 }
 
 function answer({ pairs, importance, latencyNs }: RunList, lowerBoundNs: number): ExactPlan {
