@@ -108,8 +108,8 @@ export function createCalibration(
   return { kind: CALIBRATION_KIND, schemaVersion: CALIBRATION_SCHEMA_VERSION, ...content };
 }
 
-/** @internal Puts a file of allocations together. */
-export function createAllocationFile(
+/** Puts a file of allocations together. */
+function createAllocationFile(
   content: Pick<SparsityAllocationFile, "model" | "allocations">,
 ): SparsityAllocationFile {
   const { model, allocations } = content;

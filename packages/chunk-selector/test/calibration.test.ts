@@ -4,13 +4,13 @@ import { describe, expect, it, test } from "vitest";
 import {
   allocateSparsity,
   ChunkSelectorError,
-  createAllocationFile,
   createCalibration,
   parseAllocationFile,
   parseAllocationFileText,
   parseCalibration,
   parseCalibrationText,
   sparsityCurves,
+  tealAllocations,
   weightOf,
 } from "../src/index.js";
 import { expectError } from "./expect-error.js";
@@ -44,10 +44,7 @@ const CALIBRATION = createCalibration({
     },
   ],
 });
-const ALLOCATION = createAllocationFile({
-  model: MODEL,
-  allocations: [{ sparsity: 0.5, error: 0.1, sparsities: { "layers.0.attn_in": 0.5 } }],
-});
+const ALLOCATION = tealAllocations(CALIBRATION, [0.5, 0.25, 0.5]);
 
 /** A deep copy with one field set, or removed by `undefined`. */
 function changed(source: unknown, path: string, value: unknown): unknown {
@@ -84,6 +81,11 @@ describe("files", () => {
   it("are what allocation starts from", () => {
     const { sparsities } = allocateSparsity(sparsityCurves(CALIBRATION), 0.5);
     expect(sparsities["layers.0.attn_in"]).toBeCloseTo(0.5, 9);
+    expect(ALLOCATION.allocations).toEqual([
+      { sparsity: 0.25, error: 0.02, sparsities: { "layers.0.attn_in": 0.25 } },
+      { sparsity: 0.5, error: 0.06, sparsities: { "layers.0.attn_in": 0.5 } },
+    ]);
+    expect(ALLOCATION.model).toEqual(MODEL);
   });
 
   const WRONG: [path: string, value: unknown][] = [

@@ -1,10 +1,4 @@
-import type { PolicyName, Selector } from "@neuron-chunking/chunk-selector";
-import {
-  budgetRows,
-  defaultHyperparameters,
-  importanceKept,
-} from "@neuron-chunking/chunk-selector";
-import type { ChunkHyperparameters } from "@neuron-chunking/chunk-selector";
+import { importanceKept } from "@neuron-chunking/chunk-selector";
 import type { FlashReader, LandingBuffer, ReadResult } from "@neuron-chunking/flash-reader";
 import { estimatePlanNs, selectedRows } from "@neuron-chunking/latency-model";
 import type { ChunkPlan, LatencyTable } from "@neuron-chunking/latency-model";
@@ -17,31 +11,19 @@ import type {
 } from "./backend/compute-backend.js";
 import { abortedError, throwIfAborted, VlmExecutorError } from "./errors.js";
 import type { PlanSlicer } from "./plan-slices.js";
+import type { PassTerms, RowChoice, RowChooser } from "./selection/row-chooser.js";
 import { nowNs } from "./trace.js";
 import type { ProjectionTrace } from "./trace.js";
 import { requireWeightDtype } from "./weight-dtype.js";
-
-/** How rows are chosen, the same for every matrix of a model. */
-export interface SelectionSettings {
-  readonly policy: PolicyName;
-  /** Share of rows left out, 0 to below 1; of no effect for `dense` and `threshold`. */
-  readonly sparsity: number;
-  /** For `threshold`: rows of at least this importance are kept. */
-  readonly threshold?: number;
-  /** Replace the paper's for the matrix's shape. */
-  readonly hyperparameters: Partial<ChunkHyperparameters>;
-  /** Device whose read latencies `chunk` trades against importance. */
-  readonly table: LatencyTable;
-  /** Where `table` comes from. */
-  readonly device: { readonly name: string; readonly origin: "measured" | "modelled" };
-}
 
 /** What the stored matrices of one model share: made once, used by one pass at a time. */
 export interface Streaming {
   readonly backend: ComputeBackend;
   readonly reader: FlashReader;
-  readonly selector: Selector;
-  readonly selection: SelectionSettings;
+  /** Chooses rows where a pass brings no chooser of its own. */
+  readonly rows: RowChooser;
+  /** Estimates read times. */
+  readonly table: LatencyTable;
   /** Bounded and reused: one is read into while the other is multiplied. */
   readonly landings: readonly [LandingBuffer, LandingBuffer];
   readonly slicer: PlanSlicer;
@@ -53,6 +35,10 @@ export interface Pass {
   readonly projections: ProjectionTrace[];
   /** Sees the importance [rows] of each matrix's input in stored order; valid during the call. */
   readonly onImportance?: ((info: BundleInfo, importance: Float32Array) => void) | undefined;
+  /** What the pass may spend, where one price rules the model. */
+  readonly terms?: PassTerms | undefined;
+  /** Chooses rows instead of the model's policy: calibration's. */
+  readonly rows?: RowChooser | undefined;
 }
 
 /** Read and multiplied so far, for the trace. */
@@ -76,7 +62,6 @@ export class ChunkedLinear {
   readonly permutation: Permutation | null;
   private readonly dtype: WeightDtype;
   private readonly importance: Float32Array;
-  private readonly hyperparameters: ChunkHyperparameters;
 
   constructor(
     private readonly streaming: Streaming,
@@ -87,12 +72,6 @@ export class ChunkedLinear {
     this.permutation = permutation;
     this.dtype = requireWeightDtype(info.dtype, info.name);
     this.importance = new Float32Array(info.rows);
-    const { table, hyperparameters } = streaming.selection;
-    const { rows, rowBytes } = info;
-    this.hyperparameters = {
-      ...defaultHyperparameters({ rows, rowBytes, table }),
-      ...hyperparameters,
-    };
   }
 
   /**
@@ -103,14 +82,16 @@ export class ChunkedLinear {
    */
   async forward(x: Tensor, y: Tensor, accumulate: boolean, pass: Pass): Promise<void> {
     throwIfAborted(pass.signal);
-    const { backend, selection } = this.streaming;
+    const { backend, table } = this.streaming;
     const { rowBytes, rows: totalRows } = this.info;
+    const chooser = pass.rows ?? this.streaming.rows;
     const selectStartNs = nowNs();
-    if (selection.policy !== "dense" || pass.onImportance !== undefined) {
+    const usesImportance = chooser.usesImportance(this.info);
+    if (usesImportance || pass.onImportance !== undefined) {
       await backend.importance(x, this.importance);
       pass.onImportance?.(this.info, this.importance);
     }
-    const plan = this.select();
+    const { plan, ...prices } = this.choose(chooser, pass);
     const selectNs = nowNs() - selectStartNs;
 
     const progress = { bytesWanted: 0, bytesRead: 0, readNs: 0, computeNs: 0, stallNs: 0 };
@@ -122,26 +103,17 @@ export class ChunkedLinear {
       rows: selectedRows(plan),
       totalRows,
       chunks: plan.chunkCount,
-      estimatedReadNs: estimatePlanNs(plan, rowBytes, selection.table),
+      estimatedReadNs: estimatePlanNs(plan, rowBytes, table),
       selectNs,
-      importanceKept: selection.policy === "dense" ? 1 : importanceKept(plan, this.importance),
+      importanceKept: usesImportance ? importanceKept(plan, this.importance) : 1,
+      ...prices,
       ...progress,
     });
   }
 
-  private select(): ChunkPlan {
-    const { selector, selection } = this.streaming;
-    const { rows, rowBytes } = this.info;
+  private choose(chooser: RowChooser, pass: Pass): RowChoice {
     try {
-      return selector.select({
-        importance: this.importance,
-        rows,
-        rowBytes,
-        budgetRows: budgetRows(rows, selection.sparsity),
-        ...(selection.threshold === undefined ? {} : { threshold: selection.threshold }),
-        table: selection.table,
-        hyperparameters: this.hyperparameters,
-      });
+      return chooser.choose(this.info, this.importance, pass.terms);
     } catch (cause) {
       throw this.failure("SELECTION_FAILED", "Choosing rows failed", cause);
     }

@@ -89,10 +89,16 @@ export class Decoder {
    * residual stream after; keys and values land behind `cache.length` and are not yet committed.
    */
   async forward(state: RunState, cache: KvCache, pass: Pass): Promise<void> {
-    for (const [index, layer] of this.weights.layers.entries()) {
-      await this.attend(layer, index, state, cache, pass);
-      await this.feedForward(layer, state, pass);
+    for (let layer = 0; layer < this.weights.layers.length; layer++) {
+      await this.forwardLayer(layer, state, cache, pass);
     }
+  }
+
+  /** One layer: `state.h` holds its input before and its output after; it can be run again on another input. */
+  async forwardLayer(index: number, state: RunState, cache: KvCache, pass: Pass): Promise<void> {
+    const layer = this.weights.layers[index];
+    await this.attend(layer, index, state, cache, pass);
+    await this.feedForward(layer, state, pass);
   }
 
   /** `x = RMSNorm(h);  q, k, v = x Wqkv + b;  h += Attention(RoPE(q), RoPE(k), v) Wo` */

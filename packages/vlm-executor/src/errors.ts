@@ -19,6 +19,10 @@ export type VlmExecutorErrorCode =
   | "CHAT_TEMPLATE_FAILED"
   | "TOKENIZER_MISSING"
   | "TOKENIZER_INVALID"
+  // Calibrations
+  | "CALIBRATION_MISSING"
+  | "CALIBRATION_INVALID"
+  | "CALIBRATION_MISMATCH"
   // Pictures
   | "FILE_NOT_FOUND"
   | "EMPTY_FILE"

@@ -2,8 +2,16 @@ import type { BackendInfo } from "@neuron-chunking/flash-reader";
 import type { ReaderTuning } from "@neuron-chunking/latency-model";
 import { openFlashImage } from "@neuron-chunking/weight-store";
 import type { FlashImage } from "@neuron-chunking/weight-store";
-import { calibrate } from "./calibrate.js";
-import type { CalibrateOptions } from "./calibrate.js";
+import type { Calibration } from "@neuron-chunking/chunk-selector";
+import { calibrate, measureCalibration } from "./calibration/measure.js";
+import type { CalibrateOptions, MeasureOptions } from "./calibration/measure.js";
+import {
+  calibratedModel,
+  calibrationPath,
+  readCalibration,
+  requireSameBundles,
+  requireSameModel,
+} from "./calibration/store.js";
 import { CpuBackend } from "./backend/cpu-backend.js";
 import type { ComputeBackend } from "./backend/compute-backend.js";
 import type { ModelConfig } from "./config.js";
@@ -19,6 +27,7 @@ import { AnswerStream } from "./ask.js";
 import type { AskRequest } from "./ask.js";
 import { loadModel, planModel, readStopTokenIds } from "./open-model.js";
 import type { ModelOptions } from "./open-model.js";
+import { needsCalibration } from "./selection/settings.js";
 import { Session } from "./session.js";
 import type { CallOptions, SessionOptions } from "./session.js";
 
@@ -68,7 +77,8 @@ export class VlmExecutor {
    * Opens a flash image (made by weight-store's `convertCheckpoint`).
    *
    * @throws VlmExecutorError `UNSUPPORTED_ARCHITECTURE`, `UNSUPPORTED_CONFIG`, `INVALID_CONFIG`, `INVALID_OPTION`,
-   *   `MEMORY_BUDGET_EXCEEDED`, `MISSING_TENSOR`, `WRONG_SHAPE`, `KERNELS_UNAVAILABLE`, `ABORTED`;
+   *   `MEMORY_BUDGET_EXCEEDED`, `MISSING_TENSOR`, `WRONG_SHAPE`, `KERNELS_UNAVAILABLE`, `CALIBRATION_MISSING`,
+   *   `CALIBRATION_INVALID`, `CALIBRATION_MISMATCH`, `ABORTED`;
    *   WeightStoreError and FlashReaderError where the image itself cannot be opened
    */
   static async open(dir: string, options: OpenOptions = {}): Promise<VlmExecutor> {
@@ -90,7 +100,8 @@ export class VlmExecutor {
       const stopTokenIds = await readStopTokenIds(dir, config);
       const prompting = await Prompting.load(dir, config);
       throwIfAborted(signal);
-      const model = loadModel(image, config, backend, options, { prompting, stopTokenIds });
+      const calibrated = await withCalibration(image, options);
+      const model = loadModel(image, config, backend, calibrated, { prompting, stopTokenIds });
       return new VlmExecutor(image, model, planModel(image, config, options));
     } catch (cause) {
       await image.close();
@@ -160,7 +171,7 @@ export class VlmExecutor {
 
   /**
    * Hot-cold row orders from the activations of calibration prompts, for weight-store's
-   * `convertCheckpoint({ permutations })`; best from a `dense` executor.
+   * `convertCheckpoint({ permutations })`. Every row is used, whatever the policy.
    *
    * @returns by name of the stored matrix: `permutation[stored] = original` input channel
    * @throws VlmExecutorError `EMPTY_PROMPT` without prompts, and what `logits` throws
@@ -170,7 +181,24 @@ export class VlmExecutor {
     options: CalibrateOptions = {},
   ): Promise<Record<string, Uint32Array>> {
     this.requireOpen();
-    return await calibrate(this.model, prompts, options);
+    return await calibrate(this.model, this.image.bundles, prompts, options);
+  }
+
+  /**
+   * Importance statistics, activation frequencies and the weight of lost importance of every stored matrix, from
+   * calibration prompts; for the option `calibration`. Every row is used but those under test, whatever the policy.
+   * Cost: a pass over all prompts, and, of one block of tokens and the last token of each, one run of a layer
+   * for each of its matrices and levels.
+   *
+   * @throws VlmExecutorError `EMPTY_PROMPT` without prompts, `INVALID_OPTION`, and what `logits` throws
+   */
+  async measure(
+    prompts: Iterable<PixelInput> | AsyncIterable<PixelInput>,
+    options: MeasureOptions = {},
+  ): Promise<Calibration> {
+    this.requireOpen();
+    const about = calibratedModel(this.image.manifest);
+    return await measureCalibration(this.model, this.image.bundles, about, prompts, options);
   }
 
   /** The model's raw output for a prompt, to compare with other implementations. */
@@ -210,6 +238,21 @@ export class VlmExecutor {
     if (!this.closed) return;
     throw new VlmExecutorError("CLOSED", "This executor is closed; open the model again.");
   }
+}
+
+/** The options with the image's own calibration, where one is needed and none was given. */
+async function withCalibration(image: FlashImage, options: OpenOptions): Promise<OpenOptions> {
+  const { dir, manifest, bundles } = image;
+  if (options.sparsities !== undefined) {
+    requireSameBundles(new Set(Object.keys(options.sparsities)), bundles, dir);
+  }
+  const calibration =
+    options.calibration ??
+    (needsCalibration(options) ? await readCalibration(calibrationPath(dir)) : undefined);
+  if (calibration === undefined) return options;
+  requireSameModel(calibration.model, manifest, dir);
+  requireSameBundles(new Set(calibration.bundles.map(({ name }) => name)), bundles, dir);
+  return { ...options, calibration };
 }
 
 function imageOptions({ directIo, profile, readTuning }: OpenOptions) {

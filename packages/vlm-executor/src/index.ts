@@ -2,7 +2,17 @@ export { VlmExecutor } from "./executor.js";
 export type { LogitsRequest, LogitsResult, OpenOptions } from "./executor.js";
 export { AnswerStream } from "./ask.js";
 export type { Answer, AskRequest } from "./ask.js";
-export type { CalibrateOptions } from "./calibrate.js";
+export type { CalibrateOptions, MeasureOptions } from "./calibration/measure.js";
+export {
+  allocationPath,
+  calibratedModel,
+  calibrationPath,
+  readAllocations,
+  readCalibration,
+  requireSameModel,
+  writeTogether,
+} from "./calibration/store.js";
+export type { SelectionOptions } from "./selection/settings.js";
 export type { ModelOptions } from "./open-model.js";
 export type { PreparedPrompt, PromptRequest } from "./prompting.js";
 export type { ModelInput, PixelInput } from "./model.js";

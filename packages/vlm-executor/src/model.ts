@@ -1,5 +1,5 @@
 import type { ComputeBackend } from "./backend/compute-backend.js";
-import type { Pass, SelectionSettings } from "./chunked-linear.js";
+import type { Pass } from "./chunked-linear.js";
 import type { ModelConfig } from "./config.js";
 import type { Decoder, RunState } from "./decoder.js";
 import { VlmExecutorError } from "./errors.js";
@@ -8,6 +8,8 @@ import type { PassLock } from "./pass-lock.js";
 import { nowNs } from "./trace.js";
 import type { Phase, ProjectionTrace, StepTrace } from "./trace.js";
 import type { Prompting } from "./prompting.js";
+import type { Pricing } from "./selection/pricing.js";
+import type { CalibratedWeights, SelectionSettings } from "./selection/settings.js";
 import type { ClipInput, PictureInput, VisionEncoder } from "./vision/encoder.js";
 
 /** An open model: configuration and weights, without any run state. */
@@ -19,6 +21,8 @@ export interface Model {
   readonly vision: VisionEncoder | undefined;
   readonly prompting: Prompting;
   readonly selection: SelectionSettings;
+  /** Present where one price rules the model. */
+  readonly pricing: Pricing | undefined;
   readonly contextLength: number;
   readonly blockTokens: number;
   readonly stopTokenIds: ReadonlySet<number>;
@@ -181,18 +185,38 @@ export async function runPass(
   phase: Phase,
   watch: Pick<Pass, "signal" | "onImportance">,
 ): Promise<StepTrace> {
+  const { selection, pricing, decoder } = model;
   const projections: ProjectionTrace[] = [];
-  const pass: Pass = { ...watch, projections };
+  const terms = pricing?.terms(phase);
+  const pass: Pass = { ...watch, projections, terms };
   const startNs = nowNs();
-  await model.decoder.forward(state, cache, pass);
+  await decoder.forward(state, cache, pass);
   const lossy = projections.some((projection) => projection.rows < projection.totalRows);
-  return {
+  const step: StepTrace = {
     phase,
-    policy: model.selection.policy,
+    policy: selection.policy,
     accuracy: lossy ? "lossy" : "exact",
+    ...(terms?.kind === "price" ? { pricePerNs: terms.errorPerNs } : {}),
+    ...(selection.calibration === undefined
+      ? {}
+      : { estimatedError: estimatedError(projections, selection.calibration) }),
     tokens: state.h.rows,
     pastTokens: cache.length,
     wallNs: nowNs() - startNs,
     projections,
   };
+  pricing?.observe(step);
+  return step;
+}
+
+/** Mean over layers of what the lost importance costs a layer's output, by the calibration. */
+function estimatedError(
+  projections: readonly ProjectionTrace[],
+  { weights, layers }: CalibratedWeights,
+): number {
+  let sum = 0;
+  for (const { bundle, importanceKept } of projections) {
+    sum += (weights.get(bundle) ?? 0) * (1 - importanceKept);
+  }
+  return sum / layers;
 }

@@ -1,12 +1,8 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { createSelector } from "@neuron-chunking/chunk-selector";
-import type { ChunkHyperparameters, PolicyName } from "@neuron-chunking/chunk-selector";
-import { LatencyTable, simulatedDevice } from "@neuron-chunking/latency-model";
-import type { DeviceProfile } from "@neuron-chunking/latency-model";
 import type { FlashImage } from "@neuron-chunking/weight-store";
 import type { ComputeBackend } from "./backend/compute-backend.js";
-import type { SelectionSettings, Streaming } from "./chunked-linear.js";
+import type { Streaming } from "./chunked-linear.js";
 import { ConfigFields } from "./config-fields.js";
 import { patchesPerTile } from "./config.js";
 import type { ModelConfig } from "./config.js";
@@ -25,6 +21,10 @@ import {
 import { PassLock } from "./pass-lock.js";
 import { landingCapacityBytes, PlanSlicer } from "./plan-slices.js";
 import type { Prompting } from "./prompting.js";
+import { PolicyRows } from "./selection/policy-rows.js";
+import { Pricing } from "./selection/pricing.js";
+import { badOption, selectionSettings } from "./selection/settings.js";
+import type { SelectionOptions, SelectionSettings } from "./selection/settings.js";
 import { VisionEncoder } from "./vision/encoder.js";
 import { Projector } from "./vision/projector.js";
 import { SiglipTower } from "./vision/siglip.js";
@@ -34,22 +34,9 @@ const DEFAULT_CONTEXT_LENGTH = 8192;
 /** Tokens that go through the decoder together. */
 const DEFAULT_BLOCK_TOKENS = 256;
 const DEFAULT_LANDING_BYTES = 32 * 2 ** 20;
-const DEFAULT_SPARSITY = 0.5;
-/** Stands in for a profile of the actual device; estimates made with it are modelled, not measured. */
-const FALLBACK_DEVICE = "nvme-gen4";
 
 /** How a model runs; everything has a default. */
-export interface ModelOptions {
-  /** Default `dense`: every row, exact. */
-  readonly policy?: PolicyName;
-  /** Share of rows left out by `topk` and `chunk`, 0 to below 1; default 0.5. */
-  readonly sparsity?: number;
-  /** Least importance of a kept row; needed by `threshold`. */
-  readonly threshold?: number;
-  /** Window sizes that `chunk` tries, where not the paper's for the matrix's shape (chunk-selector). */
-  readonly hyperparameters?: Partial<ChunkHyperparameters>;
-  /** Read latencies of the device the image lies on; default: a modelled NVMe drive. */
-  readonly profile?: DeviceProfile;
+export interface ModelOptions extends SelectionOptions {
   /** Positions per session; default: the model's own maximum, at most 8192. */
   readonly contextLength?: number;
   /** Tokens that go through the decoder together, with one choice of rows per projection; default 256. */
@@ -64,25 +51,6 @@ interface Limits {
   readonly contextLength: number;
   readonly blockTokens: number;
   readonly landingBytes: number;
-}
-
-/** @throws VlmExecutorError `INVALID_OPTION` */
-function selectionSettings(options: ModelOptions): SelectionSettings {
-  const { policy = "dense", threshold } = options;
-  const sparsity = policy === "dense" ? 0 : (options.sparsity ?? DEFAULT_SPARSITY);
-  if (!(sparsity >= 0 && sparsity < 1)) throw badOption("sparsity", "from 0 to below 1", sparsity);
-  if (policy === "threshold" && !(threshold !== undefined && threshold >= 0)) {
-    throw badOption("threshold", "given, and 0 or more, for the policy threshold", threshold);
-  }
-  const profile = options.profile ?? simulatedDevice(FALLBACK_DEVICE);
-  return {
-    policy,
-    sparsity,
-    ...(threshold === undefined ? {} : { threshold }),
-    hyperparameters: options.hyperparameters ?? {},
-    table: new LatencyTable(profile),
-    device: { name: profile.name, origin: profile.origin },
-  };
 }
 
 /** The byte account of one open model with one session. @throws VlmExecutorError `INVALID_OPTION` */
@@ -144,8 +112,8 @@ export function loadModel(
   const streaming: Streaming = {
     backend,
     reader: image.reader,
-    selector: createSelector(selection.policy, { maxRows }),
-    selection,
+    rows: new PolicyRows(selection, maxRows),
+    table: selection.table,
     landings: [image.reader.allocate(capacity), image.reader.allocate(capacity)],
     slicer: new PlanSlicer(maxRows, capacity, 2 * image.reader.alignmentBytes),
   };
@@ -156,12 +124,21 @@ export function loadModel(
     decoder: new Decoder(backend, config.decoder, weights),
     vision: loadVision(image, config, backend),
     selection,
+    pricing: loadPricing(image, selection),
     contextLength: limits.contextLength,
     blockTokens: limits.blockTokens,
     prompting: inputs.prompting,
     stopTokenIds: new Set(inputs.stopTokenIds),
     lock: new PassLock(),
   };
+}
+
+function loadPricing(
+  image: FlashImage,
+  { price, calibration, table }: SelectionSettings,
+): Pricing | undefined {
+  if (price === undefined || calibration === undefined) return undefined;
+  return new Pricing(price, calibration, image.bundles, table);
 }
 
 function loadVision(
@@ -203,15 +180,4 @@ export async function readStopTokenIds(dir: string, config: ModelConfig): Promis
 function wholeNumber(name: string, value: number): number {
   if (Number.isSafeInteger(value) && value > 0) return value;
   throw badOption(name, "a whole number above 0", value);
-}
-
-function badOption(name: string, expected: string, got: unknown): VlmExecutorError {
-  return new VlmExecutorError(
-    "INVALID_OPTION",
-    `${name} must be ${expected}, not ${String(got)}.`,
-    {
-      expected,
-      got,
-    },
-  );
 }

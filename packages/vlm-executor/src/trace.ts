@@ -25,14 +25,25 @@ export interface ProjectionTrace {
   readonly stallNs: number;
   /** Share of the input's total importance that the selected rows hold, 0 to 1. */
   readonly importanceKept: number;
+  /** Policy `lagrange`: importance of the input that one ns of modelled latency had to earn. */
+  readonly pricePerNs?: number;
+  /** The same price in relative error of the layer's output per ns; with a calibration only. */
+  readonly errorPerNs?: number;
 }
 
 /** One pass of a block of tokens through all decoder layers. */
 export interface StepTrace {
   readonly phase: Phase;
   readonly policy: PolicyName;
-  /** `exact`: every row of every matrix was used. */
+  /** `exact`: every row of every matrix was used, whatever the policy; anything less is `lossy`. */
   readonly accuracy: "exact" | "lossy";
+  /** The model's one price in this pass, relative error of a layer's output per ns, where one ruled it. */
+  readonly pricePerNs?: number;
+  /**
+   * Mean over layers of the calibrated error of a layer's output, `sum(w * lost share) / layers`, with a
+   * calibration only. An estimate: errors of several matrices are added up as if they did not cancel.
+   */
+  readonly estimatedError?: number;
   readonly tokens: number;
   /** Tokens in the cache before the pass. */
   readonly pastTokens: number;
@@ -54,6 +65,8 @@ export interface TraceTotals {
   computeNs: number;
   stallNs: number;
   wallNs: number;
+  /** Sum over passes of their estimated errors; 0 without a calibration. */
+  estimatedError: number;
 }
 
 function emptyTotals(): TraceTotals {
@@ -70,6 +83,7 @@ function emptyTotals(): TraceTotals {
     computeNs: 0,
     stallNs: 0,
     wallNs: 0,
+    estimatedError: 0,
   };
 }
 
@@ -90,6 +104,7 @@ function addStep(totals: TraceTotals, step: StepTrace): void {
   totals.steps += 1;
   totals.tokens += step.tokens;
   totals.wallNs += step.wallNs;
+  totals.estimatedError += step.estimatedError ?? 0;
   for (const projection of step.projections) {
     for (const field of PROJECTION_SUMS) totals[field] += projection[field];
   }

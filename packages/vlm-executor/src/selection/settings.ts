@@ -1,0 +1,153 @@
+import type {
+  Calibration,
+  ChunkHyperparameters,
+  PolicyName,
+} from "@neuron-chunking/chunk-selector";
+import { LatencyTable, simulatedDevice } from "@neuron-chunking/latency-model";
+import type { DeviceProfile } from "@neuron-chunking/latency-model";
+import { VlmExecutorError } from "../errors.js";
+
+const DEFAULT_SPARSITY = 0.5;
+/** Stands in for a profile of the actual device; estimates made with it are modelled, not measured. */
+const FALLBACK_DEVICE = "nvme-gen4";
+
+/** Which rows a model reads. */
+export interface SelectionOptions {
+  /** Default `dense`: every row, exact. */
+  readonly policy?: PolicyName;
+  /**
+   * Share of rows left out by `topk` and `chunk`, 0 to below 1; default 0.5. `lagrange` keeps at least the
+   * importance that `topk` keeps at this sparsity, with the least modelled latency.
+   */
+  readonly sparsity?: number;
+  /** By name of the stored matrix, 0 to 1, instead of `sparsity`: TEAL's allocation, for example. */
+  readonly sparsities?: Readonly<Record<string, number>>;
+  /** Least importance of a kept row; needed by `threshold`. */
+  readonly threshold?: number;
+  /** Window sizes that `chunk` tries, where not the paper's for the matrix's shape (chunk-selector). */
+  readonly hyperparameters?: Partial<ChunkHyperparameters>;
+  /** Read latencies of the device the image lies on; default: a modelled NVMe drive. */
+  readonly profile?: DeviceProfile;
+  /**
+   * What `VlmExecutor.measure` found for this model (or the file of it, see `readCalibration`). With it, traces
+   * estimate each pass's error; the three options below need it, and find it in the image's `calibration.json`.
+   */
+  readonly calibration?: Calibration;
+  /** `lagrange` only: modelled read time of one pass, ns; the price is found pass by pass. */
+  readonly latencyTargetNs?: number;
+  /** `lagrange` only: mean over layers of the calibrated relative error of a layer's output, above 0. */
+  readonly qualityTarget?: number;
+  /** `lagrange` only: the price itself, relative error of a layer's output that one ns must save, above 0. */
+  readonly pricePerNs?: number;
+}
+
+/** What decides in `lagrange`, where not top-k's importance at a sparsity. */
+export interface PriceSettings {
+  readonly kind: "latency" | "quality" | "fixed";
+  /** ns, relative error, or relative error per ns. */
+  readonly value: number;
+}
+
+/** A calibration as passes need it. */
+export interface CalibratedWeights {
+  /** By name: relative error of the layer's output per share of the input's importance lost. */
+  readonly weights: ReadonlyMap<string, number>;
+  readonly layers: number;
+}
+
+/** How rows are chosen in a model, checked. */
+export interface SelectionSettings {
+  readonly policy: PolicyName;
+  /** Share of rows left out, 0 to below 1; of no effect for `dense` and `threshold`. */
+  readonly sparsity: number;
+  readonly sparsities?: Readonly<Record<string, number>>;
+  /** For `threshold`: rows of at least this importance are kept. */
+  readonly threshold?: number;
+  /** Replace the paper's for the matrix's shape. */
+  readonly hyperparameters: Partial<ChunkHyperparameters>;
+  /** Device whose read latencies `chunk` and `lagrange` trade against importance. */
+  readonly table: LatencyTable;
+  /** Where `table` comes from. */
+  readonly device: { readonly name: string; readonly origin: "measured" | "modelled" };
+  readonly calibration?: CalibratedWeights;
+  readonly price?: PriceSettings;
+}
+
+/** @throws VlmExecutorError `INVALID_OPTION`, `CALIBRATION_MISSING` */
+export function selectionSettings(options: SelectionOptions): SelectionSettings {
+  const { policy = "dense", threshold, sparsities, calibration } = options;
+  const sparsity = policy === "dense" ? 0 : (options.sparsity ?? DEFAULT_SPARSITY);
+  if (!(sparsity >= 0 && sparsity < 1)) throw badOption("sparsity", "from 0 to below 1", sparsity);
+  if (policy === "threshold" && !(threshold !== undefined && threshold >= 0)) {
+    throw badOption("threshold", "given, and 0 or more, for the policy threshold", threshold);
+  }
+  for (const [name, value] of Object.entries(sparsities ?? {})) {
+    if (!(value >= 0 && value <= 1)) throw badOption(`sparsities of ${name}`, "from 0 to 1", value);
+  }
+  const price = priceSettings(options, policy);
+  const profile = options.profile ?? simulatedDevice(FALLBACK_DEVICE);
+  return {
+    policy,
+    sparsity,
+    ...(sparsities === undefined ? {} : { sparsities }),
+    ...(threshold === undefined ? {} : { threshold }),
+    hyperparameters: options.hyperparameters ?? {},
+    table: new LatencyTable(profile),
+    device: { name: profile.name, origin: profile.origin },
+    ...(calibration === undefined ? {} : { calibration: calibratedWeights(calibration) }),
+    ...(price === undefined ? {} : { price }),
+  };
+}
+
+const PRICE_OPTIONS = [
+  ["latencyTargetNs", "latency"],
+  ["qualityTarget", "quality"],
+  ["pricePerNs", "fixed"],
+] as const;
+
+/** Whether a price decides, so that a calibration is needed. */
+export function needsCalibration(options: SelectionOptions): boolean {
+  return PRICE_OPTIONS.some(([name]) => options[name] !== undefined);
+}
+
+function priceSettings(options: SelectionOptions, policy: PolicyName): PriceSettings | undefined {
+  const given = PRICE_OPTIONS.filter(([name]) => options[name] !== undefined);
+  if (given.length === 0) return undefined;
+  const names = given.map(([name]) => name).join(" and ");
+  if (policy !== "lagrange") {
+    throw badOption(names, 'left out unless the policy is "lagrange"', policy);
+  }
+  if (given.length > 1) throw badOption(names, "given one at a time", "several");
+  if (options.sparsities !== undefined) {
+    throw badOption("sparsities", `left out with ${names}, which decides instead`, "given");
+  }
+  const [[name, kind]] = given;
+  const value = options[name];
+  if (!(value !== undefined && value > 0 && Number.isFinite(value))) {
+    throw badOption(name, "a finite number above 0", value);
+  }
+  if (options.calibration === undefined) {
+    throw new VlmExecutorError(
+      "CALIBRATION_MISSING",
+      `${name} needs the calibration of this model: make it with \`nchunk calibrate\` (or VlmExecutor.measure), or use sparsity.`,
+      { expected: "calibration" },
+    );
+  }
+  return { kind, value };
+}
+
+function calibratedWeights({ bundles }: Calibration): CalibratedWeights {
+  return {
+    weights: new Map(bundles.map(({ name, weight }) => [name, weight])),
+    layers: new Set(bundles.map(({ layer }) => layer)).size,
+  };
+}
+
+/** @internal */
+export function badOption(name: string, expected: string, got: unknown): VlmExecutorError {
+  return new VlmExecutorError(
+    "INVALID_OPTION",
+    `${name} must be ${expected}, not ${String(got)}.`,
+    { expected, got },
+  );
+}
