@@ -1,4 +1,3 @@
-import { createSelector } from "@neuron-chunking/chunk-selector";
 import type { FlashReader, LandingBuffer, PlanLayout } from "@neuron-chunking/flash-reader";
 import {
   LatencyTable,
@@ -13,6 +12,7 @@ import {
   ARRANGEMENTS,
   contenderKey,
   createContenders,
+  createPlanners,
   equalTasks,
   IO_POLICIES,
 } from "../src/bench/io/contenders";
@@ -85,21 +85,21 @@ describe("equal importance", () => {
 
   it("is reached by every policy in every order, and by top-k with the fewest rows", () => {
     const contenders = createContenders(700);
-    const planner = createSelector("chunk", { maxRows: 700 });
+    const planners = createPlanners(700);
     const property = fc.property(settings, ({ rows, rowBytes, keep, variation, seed }) => {
       const { original, reordered } = drawHotCold({ rows, variation, seed });
       const budgetRows = Math.max(1, Math.round(keep * rows));
       const query = { rows, rowBytes, budgetRows, tables: { chunk: table, lagrange: table } };
-      const tasks = equalTasks({ original, hotCold: reordered }, query, planner);
+      const tasks = equalTasks({ original, hotCold: reordered }, query, planners);
       expect(tasks.hotColdAtOriginal.target).toBe(tasks.original.target);
       expect(tasks.hotColdAtOriginal.importance).toBe(tasks.hotCold.importance);
       for (const arrangement of ARRANGEMENTS) {
         const { importance, target, requests } = tasks[arrangement];
-        for (const policy of IO_POLICIES) {
-          const { selector } = contenders.get(contenderKey(policy, arrangement)) ?? {};
-          const plan = selector?.select(requests[policy]) as ChunkPlan;
+        for (const way of [...IO_POLICIES, "price"] as const) {
+          const { selector } = contenders.get(contenderKey(way, arrangement)) ?? {};
+          const plan = (selector ?? planners.lagrange).select(requests[way]);
           expect(planImportance(plan, importance)).toBeGreaterThanOrEqual(target * (1 - 1e-6));
-          if (policy === "chunk" && arrangement !== "hotColdAtOriginal") {
+          if (way === "chunk" && arrangement !== "hotColdAtOriginal") {
             expect(selectedRows(plan)).toBeLessThanOrEqual(budgetRows);
           }
         }
@@ -195,7 +195,7 @@ describe("one matrix", () => {
       reader: fakeReader(reads),
       landing: {} as LandingBuffer,
       contenders: createContenders(shape.rows),
-      planner: createSelector("chunk", { maxRows: shape.rows }),
+      planners: createPlanners(shape.rows),
       tables: { chunk: table, lagrange: table },
       pace: new Pace([1e6], () => remainingMs),
       uniform: uniformGenerator(3),
@@ -209,18 +209,18 @@ describe("one matrix", () => {
     const reads: Read[] = [];
     const section = sectionOf(reads);
     await section.runRound(0);
-    expect(reads).toHaveLength(22);
+    expect(reads).toHaveLength(26);
     // Input 0 forwards, input 1 backwards.
     const plainAt = reads.flatMap(({ readThrough }, i) => (readThrough === false ? [i] : []));
     expect(plainAt).toHaveLength(4);
-    expect(plainAt.slice(2)).toEqual([21 - plainAt[1], 21 - plainAt[0]]);
+    expect(plainAt.slice(2)).toEqual([25 - plainAt[1], 25 - plainAt[0]]);
     const places = reads.map(({ layout }) => layout.baseOffsetBytes);
-    expect(new Set(places).size).toBeGreaterThan(20);
+    expect(new Set(places).size).toBeGreaterThan(23);
     for (const place of places) {
       expect(place % 4096).toBe(0);
       expect(place + shape.rows * shape.rowBytes).toBeLessThanOrEqual(FILE_BYTES);
     }
-    expect(section.verifiedRanges).toBeGreaterThanOrEqual(11);
+    expect(section.verifiedRanges).toBeGreaterThanOrEqual(13);
     await section.runRound(1);
     expect(casesOf(section).every(({ rounds }) => rounds === 2)).toBe(true);
     expect(section.rows).toBe(shape.rows);

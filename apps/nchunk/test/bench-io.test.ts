@@ -26,6 +26,10 @@ interface Case {
   ratioToPlainTopk: number;
   ratioToOriginalOrder: number | null;
   ratioToPlainTopkInOriginalOrder: number | null;
+  atPrice: Record<
+    "importance" | "selectNs" | "readNs" | "ratioToTopk" | "ratioToPlainTopk",
+    number
+  > | null;
   rowsRead: number;
   chunks: number;
   requests: number;
@@ -52,6 +56,7 @@ interface Report {
     chunk: Distribution;
     lagrange: Distribution;
     plain: ByPolicy;
+    atPrice: { overTopk: Distribution; overPlainTopk: Distribution };
     reordering: ByPolicy;
     together: Omit<ByPolicy, "topk">;
     lagrangeOverChunk: Distribution;
@@ -149,6 +154,9 @@ describe("bench io --json", () => {
         expect(other.importance, key).toBeGreaterThanOrEqual(chunk.importance * (1 - 1e-6));
       }
       expect(topk.rowsRead, key).toBeLessThanOrEqual(chunk.rowsRead);
+      const atPrice = lagrange.atPrice?.importance;
+      expect(atPrice, key).toBeGreaterThanOrEqual(chunk.importance * (1 - 1e-6));
+      expect([topk.atPrice, chunk.atPrice]).toEqual([null, null]);
     }
   });
 
@@ -180,13 +188,22 @@ describe("bench io --json", () => {
         of(policy).map(({ ratioToOriginalOrder }) => ratioToOriginalOrder),
       );
     }
+    const atPrice = of("lagrange").map((one) => one.atPrice);
+    expectDistribution(
+      summary.atPrice.overTopk,
+      atPrice.map((one) => one && one.ratioToTopk),
+    );
+    expectDistribution(
+      summary.atPrice.overPlainTopk,
+      atPrice.map((one) => one && one.ratioToPlainTopk),
+    );
     expect(summary.byModel.map(({ model }) => model)).toEqual(MODELS);
     expect(summary.lagrangeOverChunk.cases).toBe(88);
   });
 
   it("checks bytes of every policy, and says that a test is no measurement", () => {
-    // 44 matrices, 11 plans of each, at least a range of each.
-    expect(report.verifiedRanges).toBeGreaterThan(44 * 11);
+    // 44 matrices, 13 plans of each, at least a range of each.
+    expect(report.verifiedRanges).toBeGreaterThanOrEqual(44 * 13);
     expect(report.rounds).toEqual({ least: 1, most: 1 });
     expect(report.noise.ratioSpread).toBeNull();
     const cut = report.cases.filter(({ rows, modelRows }) => rows < modelRows);

@@ -1,11 +1,10 @@
-import { createSelector } from "@neuron-chunking/chunk-selector";
 import { FlashReader } from "@neuron-chunking/flash-reader";
 import { LatencyTable, type DeviceProfile } from "@neuron-chunking/latency-model";
 import { uniformGenerator } from "../../random";
 import { withProgress, type ReportProgress } from "../../terminal/progress";
 import { runRounds, type Section } from "../alternating";
 import { ensureBenchFile } from "../bench-file";
-import { createContenders, type Contender } from "./contenders";
+import { createContenders, createPlanners, type Contender } from "./contenders";
 import type { IoEffort } from "./effort";
 import { MatrixSection, type IoContext, type MatrixSetting } from "./matrix-section";
 import { Pace, roughReadNs } from "./pace";
@@ -77,7 +76,7 @@ function settingsOf(
   contenders: readonly Contender[],
   table: LatencyTable,
 ): MatrixSetting[] {
-  const scattered = contenders.filter(({ policy }) => policy === "topk").length;
+  const scattered = contenders.filter(({ way }) => way === "topk").length;
   const reads = { scattered, inRuns: contenders.length - scattered };
   return MATRIX_SHAPES.flatMap((shape) =>
     effort.keptShares.flatMap((keep) =>
@@ -123,7 +122,7 @@ async function measure(
   landing.bytes.fill(1);
   const context: IoContext = {
     ...{ effort, reader, landing, contenders, signal },
-    planner: createSelector("chunk", { maxRows }),
+    planners: createPlanners(maxRows),
     tables: { chunk: table, lagrange: table },
     pace: new Pace(
       settings.map(({ roughNs }) => roughNs),

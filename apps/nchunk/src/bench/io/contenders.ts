@@ -4,10 +4,16 @@ import {
   type Selector,
 } from "@neuron-chunking/chunk-selector";
 import type { LatencyTable } from "@neuron-chunking/latency-model";
-import { leastChunkBudget, leastTopkRows, planImportance } from "./equal-importance";
+import { highestPrice, leastChunkBudget, leastTopkRows, planImportance } from "./equal-importance";
 
 export const IO_POLICIES = ["topk", "chunk", "lagrange"] as const;
 export type IoPolicy = (typeof IO_POLICIES)[number];
+
+/**
+ * How a contender selects: by a policy, or `price`: lagrange at a fixed price, in one pass. Lagrange itself solves for the
+ * importance, which top-k and Algorithm 1 need not: they are told the row budget that reaches it.
+ */
+export type Way = IoPolicy | "price";
 
 /**
  * Order of the rows, and what sets the importance to reach:
@@ -20,7 +26,7 @@ export type Arrangement = (typeof ARRANGEMENTS)[number];
 
 /** One way to get an input's rows from flash; its selector is its own, so that each is as warm as the others. */
 export interface Contender {
-  readonly policy: IoPolicy;
+  readonly way: Way;
   readonly arrangement: Arrangement;
   /** Whether the reader may read short gaps through. */
   readonly readThrough: boolean;
@@ -28,26 +34,24 @@ export interface Contender {
 }
 
 /** The name under which {@link createContenders} lists a contender. */
-export function contenderKey(
-  policy: IoPolicy,
-  arrangement: Arrangement,
-  readThrough = true,
-): string {
-  return `${policy} ${arrangement}${readThrough ? "" : " plain"}`;
+export function contenderKey(way: Way, arrangement: Arrangement, readThrough = true): string {
+  return `${way} ${arrangement}${readThrough ? "" : " plain"}`;
 }
 
 /** All of them by key, for matrices of up to `maxRows` rows. */
 export function createContenders(maxRows: number): ReadonlyMap<string, Contender> {
   const contenders = new Map<string, Contender>();
-  const add = (policy: IoPolicy, arrangement: Arrangement, readThrough: boolean): void => {
-    const selector = createSelector(policy, { maxRows });
-    const key = contenderKey(policy, arrangement, readThrough);
-    contenders.set(key, { policy, arrangement, readThrough, selector });
+  const add = (way: Way, arrangement: Arrangement, readThrough = true): void => {
+    const selector = createSelector(way === "price" ? "lagrange" : way, { maxRows });
+    const key = contenderKey(way, arrangement, readThrough);
+    contenders.set(key, { way, arrangement, readThrough, selector });
   };
   for (const arrangement of ARRANGEMENTS) {
-    for (const policy of IO_POLICIES) add(policy, arrangement, true);
+    for (const policy of IO_POLICIES) add(policy, arrangement);
+    if (arrangement === "hotColdAtOriginal") continue;
     // As the paper's baseline reads: one request for each run of rows.
-    if (arrangement !== "hotColdAtOriginal") add("topk", arrangement, false);
+    add("topk", arrangement, false);
+    add("price", arrangement);
   }
   return contenders;
 }
@@ -75,23 +79,30 @@ export interface PolicyTables {
   readonly lagrange: LatencyTable;
 }
 
-/** An input with what each policy must be given to reach the same importance. */
+/** Selectors of no contender, to find what each must be given. */
+export interface Planners {
+  readonly chunk: Selector;
+  readonly lagrange: Selector;
+}
+
+export const createPlanners = (maxRows: number): Planners => ({
+  chunk: createSelector("chunk", { maxRows }),
+  lagrange: createSelector("lagrange", { maxRows }),
+});
+
+/** An input with what each way must be given to reach the same importance. */
 export interface EqualTask {
   readonly importance: Float32Array;
   /** Absolute sum. */
   readonly target: number;
-  readonly requests: Readonly<Record<IoPolicy, SelectionRequest>>;
+  readonly requests: Readonly<Record<Way, SelectionRequest>>;
 }
 
-/**
- * Makes the tasks of one input. Not timed: how a caller comes by its budget is no part of a selection.
- *
- * @param planner An Algorithm 1 that no contender uses.
- */
+/** Makes the tasks of one input. Not timed: how a caller comes by its budget or price is no part of a selection. */
 export function equalTasks(
   pair: InputPair,
   query: MatrixQuery,
-  planner: Selector,
+  planners: Planners,
 ): Record<Arrangement, EqualTask> {
   const { rows, rowBytes, budgetRows, tables } = query;
   const requestOf = (importance: Float32Array): SelectionRequest & { budgetRows: number } => ({
@@ -99,17 +110,19 @@ export function equalTasks(
   });
   const taskOf = (importance: Float32Array, target: number, chunkRows: number): EqualTask => {
     const request = requestOf(importance);
+    const priced = { importance, rows, rowBytes, table: tables.lagrange };
     const requests = {
       topk: { ...request, budgetRows: leastTopkRows(importance, target) },
       chunk: { ...request, budgetRows: chunkRows },
-      lagrange: { importance, rows, rowBytes, table: tables.lagrange, importanceTarget: target },
+      lagrange: { ...priced, importanceTarget: target },
+      price: { ...priced, pricePerNs: highestPrice(planners.lagrange, priced, target) },
     };
     return { importance, target, requests };
   };
   const kept = (importance: Float32Array): number =>
-    planImportance(planner.select(requestOf(importance)), importance);
+    planImportance(planners.chunk.select(requestOf(importance)), importance);
   const originalTarget = kept(pair.original);
-  const fewerRows = leastChunkBudget(planner, requestOf(pair.hotCold), originalTarget);
+  const fewerRows = leastChunkBudget(planners.chunk, requestOf(pair.hotCold), originalTarget);
   return {
     original: taskOf(pair.original, originalTarget, budgetRows),
     hotCold: taskOf(pair.hotCold, kept(pair.hotCold), budgetRows),

@@ -109,8 +109,10 @@ function summaryTable({ summary }: IoReport): string {
   const rows: [string, Distribution][] = [
     ["over top-k with gaps read through: chunk", chunk],
     ["  lagrange", lagrange],
+    ["  lagrange at a fixed price, in one pass", summary.atPrice.overTopk],
     ["over plain top-k: chunk", plain.chunk],
     ["  lagrange", plain.lagrange],
+    ["  lagrange at a fixed price, in one pass", summary.atPrice.overPlainTopk],
     ["  top-k with gaps read through", plain.topk],
     ["reordering alone: top-k", reordering.topk],
     ["  chunk", reordering.chunk],

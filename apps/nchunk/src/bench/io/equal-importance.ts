@@ -24,8 +24,8 @@ export function leastTopkRows(importance: Float32Array, target: number): number 
   return rows;
 }
 
-/** A row budget that overshoots the target by less than this share is close enough. */
-const BUDGET_TOLERANCE = 5e-4;
+/** A budget or price that overshoots the target by less than this share is close enough. */
+const TOLERANCE = 5e-4;
 
 /** Like {@link leastTopkRows} for Algorithm 1, by bisection: about the smallest budget whose plan reaches `target`. */
 export function leastChunkBudget(
@@ -40,9 +40,38 @@ export function leastChunkBudget(
     const sum = planImportance(selector.select({ ...request, budgetRows }), request.importance);
     if (sum < target) tooFew = budgetRows;
     else enough = budgetRows;
-    if (sum >= target && sum <= target * (1 + BUDGET_TOLERANCE)) break;
+    if (sum >= target && sum <= target * (1 + TOLERANCE)) break;
   }
   return enough;
+}
+
+/** Prices closer than this, relative, are one: the target lies between two plans that no price is between. */
+const PRICE_TOLERANCE = 1e-3;
+/** Steps of the bracket: a factor of 4 each, so that any price is found. */
+const BRACKET_STEPS = 60;
+
+/** About the highest price, importance per ns, at which the plan of `selector` (lagrange) reaches `target`. */
+export function highestPrice(
+  selector: Selector,
+  request: SelectionRequest,
+  target: number,
+): number {
+  const reaches = (pricePerNs: number): number =>
+    planImportance(selector.select({ ...request, pricePerNs }), request.importance) / target;
+  const { importance, rows, rowBytes, table } = request;
+  const total = importance.reduce((sum, value) => sum + value, 0);
+  let high = total / (table?.latencyNs(rows * rowBytes) ?? 1);
+  let low = high;
+  for (let i = 0; i < BRACKET_STEPS && reaches(high) >= 1; i += 1) high *= 4;
+  for (let i = 0; i < BRACKET_STEPS && reaches(low) < 1; i += 1) low /= 4;
+  while (high / low > 1 + PRICE_TOLERANCE) {
+    const middle = Math.sqrt(low * high);
+    const reached = reaches(middle);
+    if (reached < 1) high = middle;
+    else low = middle;
+    if (reached >= 1 && reached <= 1 + TOLERANCE) break;
+  }
+  return low;
 }
 
 /** Sums in another order differ by rounding. */

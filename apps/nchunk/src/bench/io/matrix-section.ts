@@ -2,7 +2,6 @@ import {
   activationFrequencies,
   budgetRows,
   hotColdPermutation,
-  type Selector,
 } from "@neuron-chunking/chunk-selector";
 import type { FlashReader, LandingBuffer } from "@neuron-chunking/flash-reader";
 import { selectedRows } from "@neuron-chunking/latency-model";
@@ -17,6 +16,7 @@ import {
   type Contender,
   type EqualTask,
   type InputPair,
+  type Planners,
   type PolicyTables,
 } from "./contenders";
 import type { IoEffort } from "./effort";
@@ -30,7 +30,7 @@ export interface IoContext {
   readonly reader: FlashReader;
   readonly landing: LandingBuffer;
   readonly contenders: ReadonlyMap<string, Contender>;
-  readonly planner: Selector;
+  readonly planners: Planners;
   readonly tables: PolicyTables;
   readonly pace: Pace;
   readonly uniform: () => number;
@@ -133,8 +133,8 @@ export class MatrixSection implements Section {
     const draw = (): Record<Arrangement, EqualTask> => this.#tasks(drawPair(this.#inputs++));
     for (let i = 0; i < WARM_UP_INPUTS; i += 1) {
       const tasks = draw();
-      for (const { selector, policy, arrangement } of contenders.values()) {
-        selector.select(tasks[arrangement].requests[policy]);
+      for (const { selector, way, arrangement } of contenders.values()) {
+        selector.select(tasks[arrangement].requests[way]);
       }
     }
     const samples = new Map([...contenders.keys()].map((key) => [key, [] as Sample[]]));
@@ -169,7 +169,7 @@ export class MatrixSection implements Section {
   }
 
   #tasks(pair: InputPair): Record<Arrangement, EqualTask> {
-    const { tables, planner } = this.#context;
+    const { tables, planners } = this.#context;
     const { shape, keep } = this.setting;
     const { rows } = this;
     const query = {
@@ -178,7 +178,7 @@ export class MatrixSection implements Section {
       budgetRows: budgetRows(rows, 1 - keep),
       tables,
     };
-    return equalTasks(pair, query, planner);
+    return equalTasks(pair, query, planners);
   }
 
   /** Selects and reads at once, as a layer does. */
@@ -188,12 +188,12 @@ export class MatrixSection implements Section {
     isVerified: boolean,
   ): Promise<Sample> {
     const { contenders, landing, reader, signal } = this.#context;
-    const { selector, policy, arrangement, readThrough } = contenders.get(key) as Contender;
+    const { selector, way, arrangement, readThrough } = contenders.get(key) as Contender;
     const { importance, requests, target } = tasks[arrangement];
     const { rowBytes } = this.setting.shape;
     const layout = { baseOffsetBytes: this.#drawPlace(), rowBytes };
     const startedAt = process.hrtime.bigint();
-    const plan = selector.select(requests[policy]);
+    const plan = selector.select(requests[way]);
     const selectedAt = process.hrtime.bigint();
     const result = await reader.readPlan(plan, layout, { into: landing, signal, readThrough });
     const readAt = process.hrtime.bigint();
@@ -202,7 +202,7 @@ export class MatrixSection implements Section {
       this.verifiedRanges += verifySample(result, ranges);
     }
     const kept = planImportance(plan, importance);
-    requireImportance(policy, kept, target);
+    requireImportance(way, kept, target);
     return {
       selectNs: Number(selectedAt - startedAt),
       readNs: Number(readAt - selectedAt),

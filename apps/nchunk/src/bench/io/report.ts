@@ -3,6 +3,15 @@ import { median, quantile, relativeSpread } from "../../statistics";
 import { contenderKey, IO_POLICIES, type IoPolicy } from "./contenders";
 import { medianSample, type MatrixSection, type RoundSample } from "./matrix-section";
 
+/** Lagrange in one pass, at a price that reaches the importance, and overshoots it where no price meets it. */
+export interface AtPrice {
+  readonly importance: number;
+  readonly selectNs: number;
+  readonly readNs: number;
+  readonly ratioToTopk: number;
+  readonly ratioToPlainTopk: number;
+}
+
 /** One policy on one matrix, stored in one order. Times and counts are of one input, medians. */
 export interface IoCase {
   readonly model: string;
@@ -34,6 +43,8 @@ export interface IoCase {
   readonly ratioToOriginalOrder: number | null;
   /** The same for the time of plain top-k in the original order: what selection and reordering gain together. */
   readonly ratioToPlainTopkInOriginalOrder: number | null;
+  /** Of lagrange; null for others. */
+  readonly atPrice: AtPrice | null;
   readonly rowsRead: number;
   readonly chunks: number;
   readonly requests: number;
@@ -61,6 +72,8 @@ export interface IoSummary {
   readonly lagrange: Distribution;
   /** Over top-k without, the paper's baseline; `topk` is what reading through gains it. */
   readonly plain: Readonly<Record<IoPolicy, Distribution>>;
+  /** Lagrange at a fixed price, in one pass, as a model that runs by one price selects. */
+  readonly atPrice: { readonly overTopk: Distribution; readonly overPlainTopk: Distribution };
   /** Time in the original order over time in hot-cold order, at equal importance. */
   readonly reordering: Readonly<Record<IoPolicy, Distribution>>;
   /** Plain top-k in the original order over the policy in hot-cold order, at equal importance. */
@@ -96,6 +109,14 @@ const ratiosOf = (section: MatrixSection, ours: string, theirs: string): number[
   return section.roundsOf(ours).map((round, i) => totalNs(others[i]) / totalNs(round));
 };
 
+function atPriceOf(section: MatrixSection, arrangement: "original" | "hotCold"): AtPrice {
+  const key = contenderKey("price", arrangement);
+  const { importance, selectNs, readNs } = medianSample(section.roundsOf(key));
+  const over = (plain: boolean): number =>
+    median(ratiosOf(section, key, contenderKey("topk", arrangement, !plain)));
+  return { importance, selectNs, readNs, ratioToTopk: over(false), ratioToPlainTopk: over(true) };
+}
+
 /** Both orders and every policy of one matrix. */
 export function casesOf(section: MatrixSection): IoCase[] {
   const { shape, keep, variation } = section.setting;
@@ -119,6 +140,7 @@ export function casesOf(section: MatrixSection): IoCase[] {
         ratioToPlainTopk: median(plain),
         ratioToOriginalOrder: overOriginal(contenderKey(policy, "original")),
         ratioToPlainTopkInOriginalOrder: overOriginal(contenderKey("topk", "original", false)),
+        atPrice: policy === "lagrange" ? atPriceOf(section, arrangement) : null,
         rowsRead: rows,
         ...counts,
         rounds: rounds.length,
@@ -183,6 +205,10 @@ export function summarize(cases: readonly IoCase[], sections: readonly MatrixSec
     chunk: over(toTopk, "chunk"),
     lagrange: over(toTopk, "lagrange"),
     plain: ofAll(toPlain),
+    atPrice: {
+      overTopk: over(({ atPrice }) => atPrice && atPrice.ratioToTopk, "lagrange"),
+      overPlainTopk: over(({ atPrice }) => atPrice && atPrice.ratioToPlainTopk, "lagrange"),
+    },
     reordering: ofAll(toOriginal),
     together: { chunk: over(together, "chunk"), lagrange: over(together, "lagrange") },
     lagrangeOverChunk: distributionOf(lagrangeOverChunk),
