@@ -10,8 +10,13 @@ import { MODEL_EFFORTS } from "../bench/latency-model/effort";
 import { benchReader } from "../bench/reader/bench-reader";
 import { describeReader } from "../bench/reader/describe";
 import { EFFORTS } from "../bench/reader/effort";
+import { benchSelector } from "../bench/selector/bench-selector";
+import { describeSelector } from "../bench/selector/describe";
+import { SELECTOR_EFFORTS } from "../bench/selector/effort";
 import { cacheFolder } from "../cache";
 import { profileOf } from "../device-profile";
+import { requireWritable, writeText } from "../html-page/output-file";
+import type { Output } from "../terminal/output";
 import { runVerb } from "./run-verb";
 
 interface BenchOptions {
@@ -19,6 +24,7 @@ interface BenchOptions {
   thorough?: boolean;
   tiny?: boolean;
   dir?: string;
+  html?: string;
 }
 
 const effortName = ({ thorough, tiny }: BenchOptions): "tiny" | "thorough" | "default" =>
@@ -91,4 +97,38 @@ export function registerBench(program: Command): void {
       output.line(describeIo(report));
     }),
   );
+  addBench(
+    bench,
+    "selector",
+    "Compare the policies by modelled latency at equal importance, and time their selections.",
+  )
+    .option("--html <file>", "also write a page with charts, which needs nothing else")
+    .action((options: BenchOptions) => runVerb(options, (...how) => runSelector(options, ...how)));
+}
+
+/** What the page draws masks for when this machine's disk is not measured. */
+const DRAWN_DEVICE = "orin-nano";
+
+async function runSelector(
+  options: BenchOptions,
+  output: Output,
+  signal: AbortSignal,
+): Promise<void> {
+  const startedMs = performance.now();
+  // What is wrong with the file to write is said before anything is measured.
+  if (options.html !== undefined) await requireWritable(options.html);
+  const folder = await benchFolder(options.dir);
+  const profile = options.tiny ? undefined : await profileFor(options, folder, signal);
+  const effort = SELECTOR_EFFORTS[effortName(options)];
+  const report = await benchSelector({ effort, profile, startedMs, signal });
+  if (options.html !== undefined) {
+    // Loaded only here: drawing needs libraries that no other bench should wait for.
+    const { renderSelectorPage } = await import("../bench/selector/page");
+    await writeText(
+      options.html,
+      renderSelectorPage(report, profile ?? simulatedDevice(DRAWN_DEVICE)),
+    );
+  }
+  output.result(report);
+  output.line(describeSelector(report));
 }
