@@ -69,6 +69,8 @@ export interface MatrixQuery {
   /** Row budget of Algorithm 1, which sets the target. */
   readonly budgetRows: number;
   readonly tables: PolicyTables;
+  /** Prices of the matrix's last input, where the search for this one's begins; written. */
+  readonly lastPrices: Partial<Record<Arrangement, number>>;
 }
 
 /** What each policy believes that reads cost. */
@@ -95,7 +97,10 @@ export interface EqualTask {
   readonly importance: Float32Array;
   /** Absolute sum. */
   readonly target: number;
-  readonly requests: Readonly<Record<Way, SelectionRequest>>;
+  /** `price` only where a contender needs it: finding it takes several passes. */
+  readonly requests: Readonly<Record<IoPolicy, SelectionRequest>> & {
+    readonly price?: SelectionRequest;
+  };
 }
 
 /** Makes the tasks of one input. Not timed: how a caller comes by its budget or price is no part of a selection. */
@@ -104,28 +109,43 @@ export function equalTasks(
   query: MatrixQuery,
   planners: Planners,
 ): Record<Arrangement, EqualTask> {
-  const { rows, rowBytes, budgetRows, tables } = query;
+  const { rows, rowBytes, budgetRows, tables, lastPrices } = query;
   const requestOf = (importance: Float32Array): SelectionRequest & { budgetRows: number } => ({
     ...{ importance, rows, rowBytes, budgetRows, table: tables.chunk },
   });
   const taskOf = (importance: Float32Array, target: number, chunkRows: number): EqualTask => {
     const request = requestOf(importance);
-    const priced = { importance, rows, rowBytes, table: tables.lagrange };
+    const table = tables.lagrange;
     const requests = {
       topk: { ...request, budgetRows: leastTopkRows(importance, target) },
       chunk: { ...request, budgetRows: chunkRows },
-      lagrange: { ...priced, importanceTarget: target },
-      price: { ...priced, pricePerNs: highestPrice(planners.lagrange, priced, target) },
+      lagrange: { importance, rows, rowBytes, table, importanceTarget: target },
     };
     return { importance, target, requests };
   };
   const kept = (importance: Float32Array): number =>
     planImportance(planners.chunk.select(requestOf(importance)), importance);
+  const withPrice = (arrangement: Arrangement, task: EqualTask): EqualTask => {
+    const { importance, target } = task;
+    const request = { importance, rows, rowBytes, table: tables.lagrange };
+    const near = lastPrices[arrangement];
+    const pricePerNs = highestPrice(planners.lagrange, request, target, near);
+    lastPrices[arrangement] = pricePerNs;
+    return { ...task, requests: { ...task.requests, price: { ...request, pricePerNs } } };
+  };
   const originalTarget = kept(pair.original);
+  const hotColdTarget = kept(pair.hotCold);
   const fewerRows = leastChunkBudget(planners.chunk, requestOf(pair.hotCold), originalTarget);
   return {
-    original: taskOf(pair.original, originalTarget, budgetRows),
-    hotCold: taskOf(pair.hotCold, kept(pair.hotCold), budgetRows),
+    original: withPrice("original", taskOf(pair.original, originalTarget, budgetRows)),
+    hotCold: withPrice("hotCold", taskOf(pair.hotCold, hotColdTarget, budgetRows)),
     hotColdAtOriginal: taskOf(pair.hotCold, originalTarget, fewerRows),
   };
+}
+
+/** What a contender is asked. */
+export function requestFor({ requests }: EqualTask, way: Way): SelectionRequest {
+  const request = requests[way];
+  if (request === undefined) throw new Error(`No price was looked for where ${way} is wanted.`);
+  return request;
 }

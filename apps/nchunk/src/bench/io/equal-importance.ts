@@ -46,24 +46,35 @@ export function leastChunkBudget(
 }
 
 /** Prices closer than this, relative, are one: the target lies between two plans that no price is between. */
-const PRICE_TOLERANCE = 1e-3;
-/** Steps of the bracket: a factor of 4 each, so that any price is found. */
-const BRACKET_STEPS = 60;
+const PRICE_TOLERANCE = 5e-3;
+/** The bracket's first step, from a price that is likely to be near and from none; each step is the last one's square. */
+const NEAR_STEP = 1.2;
+const FAR_STEP = 4;
+/** Squared so often, a step reaches any price from any other. */
+const BRACKET_STEPS = 12;
 
-/** About the highest price, importance per ns, at which the plan of `selector` (lagrange) reaches `target`. */
+/** About the highest price, importance per ns, at which the plan of `selector` (lagrange) reaches `target`. @param near A guess. */
 export function highestPrice(
   selector: Selector,
   request: SelectionRequest,
   target: number,
+  near?: number,
 ): number {
   const reaches = (pricePerNs: number): number =>
     planImportance(selector.select({ ...request, pricePerNs }), request.importance) / target;
   const { importance, rows, rowBytes, table } = request;
   const total = importance.reduce((sum, value) => sum + value, 0);
-  let high = total / (table?.latencyNs(rows * rowBytes) ?? 1);
+  const firstStep = near === undefined ? FAR_STEP : NEAR_STEP;
+  let high = near ?? total / (table?.latencyNs(rows * rowBytes) ?? 1);
   let low = high;
-  for (let i = 0; i < BRACKET_STEPS && reaches(high) >= 1; i += 1) high *= 4;
-  for (let i = 0; i < BRACKET_STEPS && reaches(low) < 1; i += 1) low /= 4;
+  for (let i = 0, step = firstStep; i < BRACKET_STEPS && reaches(high) >= 1; i += 1, step **= 2) {
+    low = high;
+    high *= step;
+  }
+  for (let i = 0, step = firstStep; i < BRACKET_STEPS && reaches(low) < 1; i += 1, step **= 2) {
+    high = low;
+    low /= step;
+  }
   while (high / low > 1 + PRICE_TOLERANCE) {
     const middle = Math.sqrt(low * high);
     const reached = reaches(middle);

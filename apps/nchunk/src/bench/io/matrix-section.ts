@@ -14,8 +14,10 @@ import {
   equalTasks,
   type Arrangement,
   type Contender,
+  requestFor,
   type EqualTask,
   type InputPair,
+  type MatrixQuery,
   type Planners,
   type PolicyTables,
 } from "./contenders";
@@ -109,6 +111,7 @@ export class MatrixSection implements Section {
   #share = 1;
   #drawPair: ((input: number) => InputPair) | undefined;
   #inputs = 0;
+  readonly #lastPrices: MatrixQuery["lastPrices"] = {};
 
   constructor(
     context: IoContext,
@@ -134,7 +137,7 @@ export class MatrixSection implements Section {
     for (let i = 0; i < WARM_UP_INPUTS; i += 1) {
       const tasks = draw();
       for (const { selector, way, arrangement } of contenders.values()) {
-        selector.select(tasks[arrangement].requests[way]);
+        selector.select(requestFor(tasks[arrangement], way));
       }
     }
     const samples = new Map([...contenders.keys()].map((key) => [key, [] as Sample[]]));
@@ -177,6 +180,7 @@ export class MatrixSection implements Section {
       rowBytes: shape.rowBytes,
       budgetRows: budgetRows(rows, 1 - keep),
       tables,
+      lastPrices: this.#lastPrices,
     };
     return equalTasks(pair, query, planners);
   }
@@ -189,11 +193,12 @@ export class MatrixSection implements Section {
   ): Promise<Sample> {
     const { contenders, landing, reader, signal } = this.#context;
     const { selector, way, arrangement, readThrough } = contenders.get(key) as Contender;
-    const { importance, requests, target } = tasks[arrangement];
+    const { importance, target } = tasks[arrangement];
+    const request = requestFor(tasks[arrangement], way);
     const { rowBytes } = this.setting.shape;
     const layout = { baseOffsetBytes: this.#drawPlace(), rowBytes };
     const startedAt = process.hrtime.bigint();
-    const plan = selector.select(requests[way]);
+    const plan = selector.select(request);
     const selectedAt = process.hrtime.bigint();
     const result = await reader.readPlan(plan, layout, { into: landing, signal, readThrough });
     const readAt = process.hrtime.bigint();
