@@ -70,3 +70,29 @@ export function parseNonNegative(text: string): number {
   }
   return value;
 }
+
+export function parsePositive(text: string): number {
+  const value = Number(text);
+  if (!(text.trim() !== "" && Number.isFinite(value) && value > 0)) {
+    throw new InvalidArgumentError("Give a number above 0.");
+  }
+  return value;
+}
+
+export function parseSparsities(text: string): number[] {
+  const values = text.split(",").map((part) => (part.trim() === "" ? NaN : Number(part)));
+  if (values.some((value) => !(value >= 0 && value < 1))) {
+    throw new InvalidArgumentError("Give fractions from 0 to below 1, such as 0.3,0.5.");
+  }
+  return values;
+}
+
+const TIME_UNITS_NS: Record<string, number> = { ns: 1, us: 1e3, ms: 1e6, s: 1e9 };
+
+/** A time in ns; the unit is a must, as a bare number would be anyone's guess. */
+export function parseTimeNs(text: string): number {
+  const match = /^(\d+(?:\.\d+)?)\s*(ns|us|ms|s)$/.exec(text);
+  const value = match ? Number(match[1]) * TIME_UNITS_NS[match[2]] : 0;
+  if (!(value > 0)) throw new InvalidArgumentError("Give a time such as 30ms or 1.5s.");
+  return value;
+}

@@ -242,7 +242,7 @@ describe("wrong input", () => {
 describe("help", () => {
   it("lists every verb", async () => {
     const { stdout } = await nchunk(["--help"]);
-    for (const verb of ["demo", "run", "logits", "convert", "profile"])
+    for (const verb of ["demo", "run", "logits", "convert", "calibrate", "profile"])
       expect(stdout).toContain(verb);
   });
 });

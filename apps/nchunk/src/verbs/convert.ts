@@ -1,7 +1,10 @@
 import path from "node:path";
-import { VlmExecutor } from "@neuron-chunking/vlm-executor";
-import { convertCheckpoint } from "@neuron-chunking/weight-store";
+import { parseCalibration } from "@neuron-chunking/chunk-selector";
+import { requireSameModel, VlmExecutor } from "@neuron-chunking/vlm-executor";
+import { convertCheckpoint, readManifest } from "@neuron-chunking/weight-store";
 import type { Command } from "commander";
+import { readJson } from "../device-profile";
+import { hotColdOf } from "../hot-cold";
 import { flashImageOf } from "../model-source";
 import { loadPrompts, visuals } from "../prompts";
 import { formatBytes } from "../terminal/format";
@@ -16,8 +19,25 @@ interface ConvertOptions {
   json?: boolean;
 }
 
-/** Hot-cold row orders from the activations that the prompts of a file cause, each run once with every row. */
+/** Hot-cold row orders by a file: what `nchunk calibrate` wrote, or prompts to find out with. */
 async function hotColdOrders(
+  options: ConvertOptions,
+  file: string,
+  signal: AbortSignal,
+): Promise<Record<string, Uint32Array>> {
+  const content = await readJson(file);
+  // A list is prompts, or an attempt at them.
+  if (Array.isArray(content) || !(content as { kind?: unknown } | null)?.kind) {
+    return ordersByPrompts(options, file, signal);
+  }
+  const calibration = parseCalibration(content);
+  const imageDir = await flashImageOf(options.model, signal);
+  requireSameModel(calibration.model, await readManifest(imageDir), options.model);
+  return hotColdOf(calibration, options.bundled);
+}
+
+/** Hot-cold row orders from the activations that the prompts of a file cause, each run once with every row. */
+async function ordersByPrompts(
   options: ConvertOptions,
   file: string,
   signal: AbortSignal,
@@ -53,7 +73,7 @@ export function registerConvert(program: Command): void {
     .option("--no-bundled", "keep q, k, v and gate, up apart, as the paper reads them")
     .option(
       "--calibration <file>",
-      "store often active rows first, as the prompts of this JSON file ([{ prompt, image?, frames? }]) show them",
+      "store often active rows first, by a calibration that `nchunk calibrate` wrote, or as the prompts of this JSON file ([{ prompt, image?, frames? }]) show them",
     )
     .option("--json", "print the manifest as JSON")
     .action((options: ConvertOptions) =>

@@ -1,16 +1,28 @@
 import { Option, type Command } from "commander";
 import { POLICY_NAMES, type PolicyName } from "@neuron-chunking/chunk-selector";
 import { VlmExecutor } from "@neuron-chunking/vlm-executor";
+import {
+  calibratedSelection,
+  checkCombination,
+  type CalibratedOptions,
+} from "../calibrated-options";
 import { chooseProfile } from "../device-profile";
 import { flashImageOf } from "../model-source";
-import { parseBytes, parseFraction, parseNonNegative, parsePositiveInteger } from "../options";
+import {
+  parseBytes,
+  parseFraction,
+  parseNonNegative,
+  parsePositive,
+  parsePositiveInteger,
+  parseTimeNs,
+} from "../options";
 import { withProgress } from "../terminal/progress";
 
+const PRICING_POLICIES: ReadonlySet<PolicyName> = new Set<PolicyName>(["chunk", "lagrange"]);
+
 /** What every verb that opens a model accepts. */
-export interface ModelOptions {
-  model: string;
+export interface ModelOptions extends CalibratedOptions {
   policy: PolicyName;
-  sparsity: number;
   threshold?: number;
   device?: string;
   directIo: "required" | "optional" | "disabled";
@@ -27,7 +39,34 @@ export function addModelOptions(command: Command, defaultPolicy: PolicyName): Co
         .choices(POLICY_NAMES)
         .default(defaultPolicy),
     )
-    .option("--sparsity <fraction>", "share of rows left out by topk and chunk", parseFraction, 0.5)
+    .option(
+      "--sparsity <fraction>",
+      "share of rows left out by topk and chunk; lagrange keeps the importance that topk keeps (default: 0.5)",
+      parseFraction,
+    )
+    .option(
+      "--latency-target <time>",
+      "lagrange: modelled reading time of one pass, such as 30ms",
+      parseTimeNs,
+    )
+    .option(
+      "--quality-target <error>",
+      "lagrange: mean relative error of a layer's output, by the calibration, such as 0.05",
+      parsePositive,
+    )
+    .option(
+      "--price <value>",
+      "lagrange: error that one ns of reading must save, the price behind both targets",
+      parsePositive,
+    )
+    .option(
+      "--calibration <file>",
+      "made by `nchunk calibrate --out`; needed by the three options above (default: the flash image's own)",
+    )
+    .option(
+      "--allocation <teal|file>",
+      "a sparsity for each matrix instead of one for all: TEAL's, as `nchunk calibrate` allocated them",
+    )
     .option(
       "--threshold <value>",
       "least importance of a kept row, for threshold",
@@ -49,14 +88,17 @@ export function addModelOptions(command: Command, defaultPolicy: PolicyName): Co
 
 /** Opens what the options name, converting and profiling first where needed. The caller closes it. */
 export async function openModel(options: ModelOptions, signal: AbortSignal): Promise<VlmExecutor> {
+  checkCombination(options);
   const imageDir = await flashImageOf(options.model, signal);
-  // Only `chunk` prices its reads, so nothing else waits for a measurement.
-  const needsProfile = options.policy === "chunk" || options.device !== undefined;
+  const selection = await calibratedSelection(options, imageDir);
+  // Only policies that price their reads wait for a measurement.
+  const needsProfile = PRICING_POLICIES.has(options.policy) || options.device !== undefined;
   const source = needsProfile ? await chooseProfile(options.device, imageDir, signal) : undefined;
   return withProgress(`Opening ${options.model}`, (report) =>
     VlmExecutor.open(imageDir, {
       policy: options.policy,
-      sparsity: options.sparsity,
+      ...selection,
+      ...(options.sparsity === undefined ? {} : { sparsity: options.sparsity }),
       directIo: options.directIo,
       signal,
       onProgress: (bytesDone, bytesTotal) => report(bytesDone / Math.max(1, bytesTotal)),

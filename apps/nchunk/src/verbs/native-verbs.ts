@@ -1,5 +1,6 @@
 import type { Command } from "commander";
 import { registerBench } from "./bench";
+import { registerCalibrate } from "./calibrate";
 import { registerConvert } from "./convert";
 import { registerDemo } from "./demo";
 import { registerLogits } from "./logits";
@@ -12,6 +13,7 @@ export const NATIVE_VERBS: readonly ((program: Command) => void)[] = [
   registerRun,
   registerLogits,
   registerConvert,
+  registerCalibrate,
   registerProfile,
   registerBench,
 ];

@@ -1,10 +1,12 @@
-import type { Answer } from "@neuron-chunking/vlm-executor";
+import type { Answer, Phase } from "@neuron-chunking/vlm-executor";
 import type { Command } from "commander";
 import { parsePositiveInteger, parseSeed, parseTemperature, parseTopP } from "../options";
 import { formatBytes, formatNs } from "../terminal/format";
 import { addReads, meanChunkRows, noReads } from "../totals";
 import { addModelOptions, openModel, type ModelOptions } from "./model-options";
 import { runVerb } from "./run-verb";
+
+const PHASES: readonly Phase[] = ["prefill", "frames", "decode"];
 
 interface RunOptions extends ModelOptions {
   prompt: string;
@@ -19,15 +21,47 @@ interface RunOptions extends ModelOptions {
   json?: boolean;
 }
 
-function describe(answer: Answer): string {
+/** How rows were chosen, as far as it is not in the policy's name. */
+function rule(answer: Answer, options: RunOptions): string {
+  const { latencyTarget, qualityTarget, price } = options;
+  if (answer.accuracy === "exact") return "";
+  if (latencyTarget !== undefined) return `, for ${formatNs(latencyTarget)} of reading per pass`;
+  if (qualityTarget !== undefined) return `, for an error of ${qualityTarget} per layer`;
+  if (price !== undefined) return `, at a price of ${price} per ns`;
+  if (answer.policy === "threshold") return "";
+  const percent = `${+(answer.sparsity * 100).toFixed(1)} %`;
+  return answer.policy === "lagrange"
+    ? `, at least the importance of topk with ${percent} of rows left out`
+    : `, ${percent} of rows left out`;
+}
+
+/** Means over passes of what the models say: reading time, and the error where there is a calibration. */
+function modelled({ totals }: Answer): { phase: Phase; readNs: number; error: number }[] {
+  return PHASES.filter((phase) => totals[phase].steps > 0).map((phase) => {
+    const { steps, estimatedReadNs, estimatedError } = totals[phase];
+    return { phase, readNs: estimatedReadNs / steps, error: estimatedError / steps };
+  });
+}
+
+function describeModelled(answer: Answer): string {
+  return modelled(answer)
+    .map(({ phase, readNs, error }) => {
+      const errors = error > 0 ? `, error ${error.toFixed(4)}` : "";
+      return `${phase} ${formatNs(readNs)}${errors}`;
+    })
+    .join("; ");
+}
+
+function describe(answer: Answer, options: RunOptions): string {
   const sum = noReads();
   addReads(sum, answer.totals);
   return (
-    `${answer.policy} (${answer.accuracy}${answer.accuracy === "lossy" ? `, ${answer.sparsity * 100} % of rows left out` : ""}): ` +
+    `${answer.policy} (${answer.accuracy}${rule(answer, options)}): ` +
     `prompt ${answer.promptTokens} tokens in ${formatNs(answer.prefillNs)}, ` +
     `${answer.tokenIds.length} tokens at ${answer.tokensPerSecond.toFixed(1)} per second; ` +
     `read ${formatBytes(sum.bytesRead)} in ${sum.chunks} chunks of ${meanChunkRows(sum).toFixed(1)} rows, ` +
-    `I/O ${formatNs(sum.ioNs)}, compute ${formatNs(sum.computeNs)}, waiting for reads ${formatNs(sum.stallNs)}`
+    `I/O ${formatNs(sum.ioNs)}, compute ${formatNs(sum.computeNs)}, waiting for reads ${formatNs(sum.stallNs)}; ` +
+    `modelled per pass: ${describeModelled(answer)}`
   );
 }
 
@@ -47,6 +81,7 @@ function machineReadable(answer: Answer): Record<string, unknown> {
     tokensPerSecond: answer.tokensPerSecond,
     meanChunkRows: meanChunkRows(sum),
     ...sum,
+    modelledPerPass: modelled(answer),
     totals: answer.totals,
   };
 }
@@ -60,7 +95,7 @@ export function registerRun(program: Command): void {
     .requiredOption("--prompt <text>", "the question")
     .option("--image <files...>", "pictures the question is about")
     .option("--frames <files...>", "a clip as picture files in order");
-  addModelOptions(command, "chunk")
+  addModelOptions(command, "lagrange")
     .option("--system <text>", "system message")
     .option("--no-chat", "take the prompt as it is, without the chat template")
     .option("--max-new-tokens <count>", "stop after so many tokens", parsePositiveInteger, 256)
@@ -92,7 +127,7 @@ export function registerRun(program: Command): void {
           for await (const { text } of stream) output.write(text);
           const answer = await stream.answer();
           output.result(machineReadable(answer));
-          output.line(`\n\n${describe(answer)}`);
+          output.line(`\n\n${describe(answer, options)}`);
         } finally {
           await executor.close();
         }

@@ -4,7 +4,7 @@ import { fileURLToPath } from "node:url";
 
 const HERE = path.dirname(fileURLToPath(import.meta.url));
 const ROOT = path.resolve(HERE, "../../../..");
-const CLI = path.join(ROOT, "apps/nchunk/dist/cli.js");
+export const CLI = path.join(ROOT, "apps/nchunk/dist/cli.js");
 const FIXTURES = path.join(ROOT, "packages/vlm-executor/test/fixtures");
 
 /** On the repository's own disk, where direct I/O can be expected, and kept for the next run. */
