@@ -164,7 +164,8 @@ export function curveChart({ curves, denseNs }: Figures): string {
         x: "latencyNs",
         y: "importance",
         text: () => "dense",
-        dy: 14,
+        textAnchor: "end",
+        dx: -9,
         fill: SOFT,
       }),
     ],
@@ -182,7 +183,8 @@ export function ratioChart(cases: readonly SelectorCase[]): string {
   const bars = Object.entries(RATIOS).flatMap(([title, ratioOf]) => {
     const bins = new Map<string, number>();
     for (const one of grid) {
-      const bin = Math.floor(Math.max(LEAST_RATIO, ratioOf(one)) / RATIO_BIN + 1e-6);
+      // A bin holds its upper end, so that what is equal does not stand among what is slower.
+      const bin = Math.ceil(Math.max(LEAST_RATIO, ratioOf(one)) / RATIO_BIN - 1e-6);
       const key = `${one.order} ${bin}`;
       bins.set(key, (bins.get(key) ?? 0) + 1);
     }
@@ -191,8 +193,8 @@ export function ratioChart(cases: readonly SelectorCase[]): string {
       return {
         title,
         order,
-        from: Number(bin) * RATIO_BIN,
-        to: (Number(bin) + 1) * RATIO_BIN,
+        from: (Number(bin) - 1) * RATIO_BIN,
+        to: Number(bin) * RATIO_BIN,
         count,
       };
     });

@@ -99,7 +99,7 @@ export function renderSelectorPage(report: SelectorReport, profile: DeviceProfil
     renderChartSection({
       id: "ratios",
       title: "Distribution of the ratios",
-      text: `Modelled latency of lagrange at Algorithm 1's importance, over ${report.cases.filter(({ kind }) => kind === "grid").length} cases; left of the dashed line lagrange is faster.`,
+      text: `Modelled latency of lagrange at Algorithm 1's importance, over ${report.cases.filter(({ kind }) => kind === "grid").length} cases; left of the dashed line lagrange is faster, right of it slower.`,
       svg: ratioChart(report.cases),
     }),
     timesSection(report),
