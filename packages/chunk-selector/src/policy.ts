@@ -49,6 +49,12 @@ export interface SelectionRequest {
   /** Least latency for at least the importance of the `matchTopkRows` most important rows, an integer of at least 0. */
   readonly matchTopkRows?: number;
   /**
+   * `lagrange`: whether to go by the table with all its kinks, which costs time in proportion to them. By default a table
+   * that two lines and its tail follow within a quarter is searched by those: measured tables carry noise. Latencies are
+   * always the table's own.
+   */
+  readonly exactTable?: boolean;
+  /**
    * A price near which the answer is expected, such as `solution.pricePerNs` of the same matrix's last input; above 0. Makes
    * the search shorter, never its answer worse. Where it is absent, that of the shape's last answer.
    */

@@ -71,7 +71,7 @@ export class PricedSelector implements LagrangeSelector {
     const table = requireTable(request);
     this.#keys.load(importance, rows);
     const solver = this.#solver;
-    const shape = this.#shapes.get(rows, rowBytes, table);
+    const shape = this.#shapes.get(rows, rowBytes, table, request.exactTable === true);
     this.#problem.load(this.#keys.values, rows, shape);
     const amount = this.#amount(request, field);
     const question = ASKS[field];

@@ -92,11 +92,12 @@ export class LagrangeSolver {
       this.#takeNothing();
       return;
     }
-    this.#pass.run(problem, price, this.plan);
+    this.#pass.run(problem, problem.curve, price, this.plan);
     this.passes = 1;
     this.pricePerNs = pricePerNs;
     // An optimum of a price is an optimum for its own importance.
-    this.lowerBoundNs = this.plan.latencyNs;
+    const curveNs = (this.plan.importance - this.#pass.value) / price;
+    this.lowerBoundNs = problem.leastRatio * curveNs;
   }
 
   #solveAim(problem: Problem, quantity: Quantity, amount: number): void {
@@ -117,12 +118,17 @@ export class LagrangeSolver {
 
   #reachTarget(problem: Problem, target: number): void {
     const { plan } = this;
-    const { frugal, generous, bound } = this.#search;
+    const { frugal, generous } = this.#search;
+    const bound = problem.leastRatio * this.#search.boundNs(target);
     // Sums in another order may fall short by their rounding.
     if (plan.importance < target) plan.copyFrom(generous);
     trimToImportance(problem, plan, target);
     this.lowerBoundNs = bound;
-    if (plan.count > FEW_RUNS || plan.latencyNs <= bound * (1 + CLOSE_ENOUGH)) return;
+    if (
+      plan.count > FEW_RUNS ||
+      plan.latencyNs <= (bound / problem.leastRatio) * (1 + CLOSE_ENOUGH)
+    )
+      return;
     this.#fewRuns.improve(problem, plan, frugal, generous, target);
   }
 

@@ -6,14 +6,17 @@ import { RunList } from "./run-list.js";
 /** Passes of one search; a warm one takes two or three. */
 const MAX_PASSES = 24;
 
-/** A bracket is narrow enough when the plans between its ends are this close to the optimum, relative to it. */
+/** A bracket is narrow enough when the line between its plans is this close to the optimum, relative to the amount. */
 const GAP_TOLERANCE = 0.002;
 
-/** For rows, which have no bound: when the ends differ by this share of the rows wanted. */
+/** For rows, which a price does not bound: when the ends differ by this share of the rows wanted. */
 const ROWS_TOLERANCE = 0.1;
 
-/** Prices closer than this, relative, are one. */
-const PRICE_TOLERANCE = 1e-7;
+/** Passes after which steps no longer guess but test whether there is any plan between the two. */
+const GUESSES = 6;
+
+/** Values closer than this, relative, are one. */
+const ROUNDING = 1e-9;
 
 /** First guess without a warm start: relative to the price at which reading everything breaks even. */
 const COLD_PRICE = 0.5;
@@ -35,37 +38,58 @@ export interface Aim {
   readonly amount: number;
 }
 
+/** One end of the bracket: a price and the plan that is optimal there. */
+class PricedPlan {
+  plan: RunList;
+  /** 0 or Infinity where no price is low or high enough: the plan is then every row, or none. */
+  price = 0;
+  /** `sum(v) - price * L` of the plan, with the `L` of the curve that passes go by. */
+  value = 0;
+  /** That `L`, ns. */
+  curveNs = 0;
+  /** Logarithm of the odds `(most - amount) / amount`. */
+  odds = 0;
+
+  constructor(maxRows: number) {
+    this.plan = new RunList(maxRows);
+  }
+
+  get isReal(): boolean {
+    return this.price > 0 && this.price < Infinity;
+  }
+}
+
 /**
- * Finds two prices whose optimal plans enclose an aim: `generous` has at least as much as wanted (more for a budget), `frugal`
+ * Finds two prices whose optimal plans enclose an aim: `generous` has at least as much as wanted (more, for a budget), `frugal`
  * less (no more). All quantities fall with the price.
  *
- * The odds `(most - amount) / amount` vary about like a power of the price, so that the search interpolates their logarithms,
- * starts where the last one ended, and takes as its first step what the last slope says, and a little more to get
- * past the aim. It stops when the line between the two plans is close to the bound that the prices give (`boundNs`).
+ * The odds `(most - amount) / amount` vary about like a power of the price, so the search interpolates their logarithms,
+ * starts where the last one ended, and takes as its first step what the last slope says, and a little more to get past
+ * the aim. It stops when the line between the two plans is close to the bound that weak duality gives. Where that
+ * takes long it tries the price at which the two are worth the same: if no plan is worth more there, none lies between.
  */
 export class PriceSearch {
-  /** Optimal at `generousPrice`; every row when no price is low enough. */
-  generous: RunList;
-  /** Optimal at `frugalPrice`; no row when no price is high enough. */
-  frugal: RunList;
-  generousPrice = 0;
-  frugalPrice = Infinity;
   /** Passes of the last search. */
   passes = 0;
-  /**
-   * For an importance: no plan that reaches it is faster than this, ns. For a latency: no plan within it has more
-   * importance than this. Not used for rows.
-   */
-  bound = 0;
-  #spare: RunList;
+  #generous: PricedPlan;
+  #frugal: PricedPlan;
+  #spare: PricedPlan;
 
   constructor(
     private readonly pass: PricedPass,
     maxRows: number,
   ) {
-    this.generous = new RunList(maxRows);
-    this.frugal = new RunList(maxRows);
-    this.#spare = new RunList(maxRows);
+    this.#generous = new PricedPlan(maxRows);
+    this.#frugal = new PricedPlan(maxRows);
+    this.#spare = new PricedPlan(maxRows);
+  }
+
+  get generous(): RunList {
+    return this.#generous.plan;
+  }
+
+  get frugal(): RunList {
+    return this.#frugal.plan;
   }
 
   /**
@@ -77,94 +101,119 @@ export class PriceSearch {
     const most = amountOfAll(problem, aim.quantity);
     const centre = problem.total / problem.costs.of(problem.rows);
     const wanted = logOdds(aim.amount, most);
-    this.bound = aim.quantity === "latencyNs" ? Infinity : 0;
-    this.generousPrice = 0;
-    this.frugalPrice = Infinity;
-    let generousOdds = -Infinity;
-    let frugalOdds = Infinity;
+    this.#generous.price = 0;
+    this.#frugal.price = Infinity;
     let width = Infinity;
     let price = startPrice(warm, centre);
-    for (this.passes = 1; this.passes <= MAX_PASSES; this.passes++) {
-      const plan = this.#spare;
-      this.pass.run(problem, price, plan);
-      this.#tighten(aim, price, this.pass.value);
-      const amount = plan[aim.quantity];
-      const odds = logOdds(amount, most);
-      if (isGenerous(aim, amount)) {
-        this.#spare = this.generous;
-        this.generous = plan;
-        this.generousPrice = price;
-        generousOdds = odds;
-      } else {
-        this.#spare = this.frugal;
-        this.frugal = plan;
-        this.frugalPrice = price;
-        frugalOdds = odds;
-      }
-      if (this.generousPrice > 0 && this.frugalPrice < Infinity) {
+    for (this.passes = 1; this.passes < MAX_PASSES; this.passes++) {
+      const tried = this.#try(problem, aim, price, most);
+      if (this.#generous.isReal && this.#frugal.isReal) {
         if (this.#isNarrow(aim)) break;
-        const gap = Math.log(this.frugalPrice / this.generousPrice);
-        const share = (wanted - generousOdds) / (frugalOdds - generousOdds);
-        // Where the last step did not halve the bracket, this one does.
-        const step = gap <= 0.5 * width ? Math.min(0.95, Math.max(0.05, share)) : 0.5;
+        const gap = Math.log(this.#frugal.price / this.#generous.price);
+        if (this.passes > GUESSES) {
+          price = this.#tiePrice();
+          if (!(price > this.#generous.price && price < this.#frugal.price)) break;
+          if (this.#isHullEdge(problem, aim, price, most)) break;
+          this.passes++;
+        }
+        price = this.#between(wanted, gap, gap <= 0.5 * width);
         width = gap;
-        price = this.generousPrice * Math.exp(step * gap);
       } else {
         const past = 0.03 * 4 ** (this.passes - 1);
-        const step = (wanted - odds) / warm.slope;
-        price *= Math.exp(limit(step > 0 ? 1.1 * step + past : 1.1 * step - past, 8));
+        const step = (1.1 * (wanted - tried.odds)) / warm.slope;
+        price *= Math.exp(limit(step + (step > 0 ? past : -past), 8));
         if (Math.abs(Math.log(price / centre)) > LOG_PRICE_RANGE) break;
       }
     }
-    this.#finish(problem, warm, wanted, generousOdds, frugalOdds);
+    this.#finish(problem, warm, wanted);
   }
 
-  /** Weak duality: `value(price)` bounds `sum(v) - price * L` of every plan. */
-  #tighten(aim: Aim, price: number, value: number): void {
-    if (aim.quantity === "importance") {
-      this.bound = Math.max(this.bound, (aim.amount - value) / price);
-    } else if (aim.quantity === "latencyNs") {
-      this.bound = Math.min(this.bound, value + price * aim.amount);
+  /** No plan that reaches `importance` is faster than this by the curve, ns. Weak duality at the ends' prices. */
+  boundNs(importance: number): number {
+    let boundNs = 0;
+    if (this.#generous.isReal) {
+      boundNs = (importance - this.#generous.value) / this.#generous.price;
     }
+    if (this.#frugal.isReal) {
+      boundNs = Math.max(boundNs, (importance - this.#frugal.value) / this.#frugal.price);
+    }
+    return boundNs;
+  }
+
+  #try(problem: Problem, aim: Aim, price: number, most: number): PricedPlan {
+    const tried = this.#spare;
+    this.pass.run(problem, problem.curve, price, tried.plan);
+    const { value } = this.pass;
+    const amount = tried.plan[aim.quantity];
+    tried.price = price;
+    tried.value = value;
+    tried.curveNs = (tried.plan.importance - value) / price;
+    tried.odds = logOdds(amount, most);
+    if (isGenerous(aim, amount)) {
+      this.#spare = this.#generous;
+      this.#generous = tried;
+    } else {
+      this.#spare = this.#frugal;
+      this.#frugal = tried;
+    }
+    return tried;
+  }
+
+  /** Where the aim would lie if the odds were a power of the price; where that goes slowly, the middle. */
+  #between(wanted: number, gap: number, isFast: boolean): number {
+    const generous = this.#generous;
+    const share = (wanted - generous.odds) / (this.#frugal.odds - generous.odds);
+    const step = isFast ? Math.min(0.95, Math.max(0.05, share)) : 0.5;
+    return generous.price * Math.exp(step * gap);
+  }
+
+  /** The price at which both ends are worth the same. */
+  #tiePrice(): number {
+    const { plan: generous, curveNs: generousNs } = this.#generous;
+    const { plan: frugal, curveNs: frugalNs } = this.#frugal;
+    return (generous.importance - frugal.importance) / (generousNs - frugalNs);
+  }
+
+  /** Tries the tie's price; true when no plan is worth more there than both ends. */
+  #isHullEdge(problem: Problem, aim: Aim, price: number, most: number): boolean {
+    const tie = this.#generous.plan.importance - price * this.#generous.curveNs;
+    const { value } = this.#try(problem, aim, price, most);
+    return value <= tie + ROUNDING * Math.abs(tie);
   }
 
   #isNarrow({ quantity, amount }: Aim): boolean {
-    const { frugal, generous } = this;
-    if (this.frugalPrice / this.generousPrice < 1 + PRICE_TOLERANCE) return true;
-    const more = generous[quantity] - frugal[quantity];
+    const generous = this.#generous;
+    const frugal = this.#frugal;
+    if (frugal.price <= generous.price * (1 + ROUNDING)) return true;
+    const more = generous.plan[quantity] - frugal.plan[quantity];
     if (quantity === "selectedRows") return more <= Math.max(1, ROWS_TOLERANCE * amount);
-    const share = (amount - frugal[quantity]) / more;
-    if (quantity === "importance") {
-      const lineNs = frugal.latencyNs + share * (generous.latencyNs - frugal.latencyNs);
-      return lineNs <= this.bound * (1 + GAP_TOLERANCE);
-    }
-    const line = frugal.importance + share * (generous.importance - frugal.importance);
-    return this.bound - line <= GAP_TOLERANCE * amount * this.generousPrice;
+    // The plan that would lie on the line between the two, were there one, against the best that can be.
+    const share = (amount - frugal.plan[quantity]) / more;
+    const lineNs = frugal.curveNs + share * (generous.curveNs - frugal.curveNs);
+    const line =
+      frugal.plan.importance + share * (generous.plan.importance - frugal.plan.importance);
+    return lineNs <= this.boundNs(line) + GAP_TOLERANCE * lineNs;
   }
 
-  #finish(
-    problem: Problem,
-    warm: WarmStart,
-    wanted: number,
-    generousOdds: number,
-    frugalOdds: number,
-  ): void {
-    if (this.generousPrice === 0) {
-      this.generous.clear();
-      this.generous.append(0, problem.rows);
-      this.generous.measure(problem);
+  #finish(problem: Problem, warm: WarmStart, wanted: number): void {
+    const generous = this.#generous;
+    const frugal = this.#frugal;
+    if (!generous.isReal) {
+      generous.plan.clear();
+      generous.plan.append(0, problem.rows);
+      generous.plan.measure(problem);
     }
-    if (this.frugalPrice === Infinity) this.frugal.clear();
-    if (this.generousPrice === 0 || this.frugalPrice === Infinity) return;
-    const gap = Math.log(this.frugalPrice / this.generousPrice);
-    const more = frugalOdds - generousOdds;
+    if (!frugal.isReal) frugal.plan.clear();
+    if (!generous.isReal || !frugal.isReal) return;
+    const gap = Math.log(frugal.price / generous.price);
+    const more = frugal.odds - generous.odds;
     if (!(gap > 0 && more > 0)) {
-      warm.pricePerNs = this.generousPrice;
+      warm.pricePerNs = generous.price;
       return;
     }
     warm.slope = Math.min(8, Math.max(0.2, more / gap));
-    const share = Math.min(1, Math.max(0, (wanted - generousOdds) / more));
-    warm.pricePerNs = this.generousPrice * Math.exp(share * gap);
+    const share = Math.min(1, Math.max(0, (wanted - generous.odds) / more));
+    warm.pricePerNs = generous.price * Math.exp(share * gap);
   }
 }
 

@@ -1,3 +1,4 @@
+import type { PassCurve } from "./pass-curve.js";
 import type { Problem } from "./problem.js";
 import type { RunList } from "./run-list.js";
 
@@ -25,7 +26,7 @@ const UNSELECTED = -1;
  * Cost: O(rows * joinRows) at worst, O(rows) for a table of two lines, about 6 ns per row in practice; no allocation.
  */
 export class PricedPass {
-  /** What the last plan is worth, `sum(v) - price * L`. */
+  /** What the last plan is worth, `sum(v) - price * L` with the curve's `L`. */
   value = 0;
   /** `[rows]`: start of the run that ends before row `j` where taking it gives `F(j + 1)`, or `UNSELECTED`. */
   readonly #cameFrom: Int32Array;
@@ -43,23 +44,23 @@ export class PricedPass {
   }
 
   /**
-   * Fills `plan`, sums included.
+   * Fills `plan`, sums included: its latency by the problem's table, whatever the curve.
    *
    * @param problem at least one row.
+   * @param curve what runs cost: the problem's own latency table, or a fit of it.
    * @param price importance per ns, above 0.
    */
-  run(problem: Problem, price: number, plan: RunList): void {
-    const { rows, importance, costs } = problem;
-    const { joinRows, leastGrowthNs, mostGrowthNs, isTwoLines } = costs;
+  run(problem: Problem, curve: PassCurve, price: number, plan: RunList): void {
+    const { rows, importance } = problem;
+    const { joinRows, latencyNs, leastGrowthNs, mostGrowthNs, isTwoLines } = curve;
     const cameFrom = this.#cameFrom;
     const starts = this.#starts;
     const keys = this.#keys;
     const prices = this.#prices;
-    for (let length = 0; length <= joinRows; length++)
-      prices[length] = price * costs.latencyNs[length];
-    const tailPrice = price * costs.tailNsPerRow;
-    const leaveOut = price * costs.neverEndNs;
-    const takeIn = price * costs.alwaysJoinNs;
+    for (let length = 0; length <= joinRows; length++) prices[length] = price * latencyNs[length];
+    const tailPrice = price * curve.tailNsPerRow;
+    const leaveOut = price * curve.neverEndNs;
+    const takeIn = price * curve.alwaysJoinNs;
 
     let head = 0; // candidates are starts[head .. tail - 1]
     let tail = 0;

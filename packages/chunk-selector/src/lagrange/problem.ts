@@ -1,3 +1,4 @@
+import type { PassCurve } from "./pass-curve.js";
 import type { RunCosts } from "./run-costs.js";
 import type { ShapeState, WarmStarts } from "./shape-cache.js";
 
@@ -8,8 +9,12 @@ export class Problem {
   importance: Float32Array = new Float32Array(0);
   /** `[rows + 1]`: sums of the importance of the rows before each. */
   readonly prefix: Float64Array;
-  /** Undefined before the first `load`. */
+  /** What plans are judged by. This and what follows: undefined before the first `load`. */
   costs!: RunCosts;
+  /** What passes go by: the same, or a fit of it. */
+  curve!: PassCurve;
+  /** No plan costs less than this times what the curve says. */
+  leastRatio!: number;
   warm!: WarmStarts;
 
   constructor(maxRows: number) {
@@ -25,13 +30,15 @@ export class Problem {
    * @param importance `[>= rows]`, checked; must not change while the problem is solved.
    * @param shape of `rows` rows.
    */
-  load(importance: Float32Array, rows: number, { costs, warm }: ShapeState): void {
+  load(importance: Float32Array, rows: number, shape: ShapeState): void {
     const { prefix } = this;
     let sum = 0;
     for (let row = 0; row < rows; row++) prefix[row + 1] = sum += importance[row];
     this.importance = importance;
     this.rows = rows;
-    this.costs = costs;
-    this.warm = warm;
+    this.costs = shape.costs;
+    this.curve = shape.curve;
+    this.leastRatio = shape.leastRatio;
+    this.warm = shape.warm;
   }
 }
