@@ -52,7 +52,8 @@ export interface SelectorCase {
   readonly importance: number;
   /** The same as a sum, less what rounding may take: what the others are asked for. */
   readonly importanceTarget: number;
-  readonly dense: PolicyOutcome;
+  /** Reading every row in one go; exact, so no rival at equal importance. */
+  readonly denseNs: number;
   readonly topk: PolicyOutcome;
   readonly chunk: PolicyOutcome;
   readonly lagrange: PolicyOutcome;
@@ -66,6 +67,9 @@ export interface SelectorCase {
   /** Over a bound that no plan can be under, by the selector's own account. */
   readonly lagrangeToBound: number;
 }
+
+/** To a picosecond: the same chunks in another order must not differ by the rounding of their sum. */
+const roundNs = (latencyNs: number): number => Math.round(1e3 * latencyNs) / 1e3;
 
 /** Ratio of two latencies; nothing compares with nothing as equal. */
 function ratio(latencyNs: number, otherNs: number): number {
@@ -140,7 +144,7 @@ export class Comparison {
       keep,
       importance: total === 0 ? 1 : reached / total,
       importanceTarget: target,
-      dense: denseOutcome(shape, table),
+      denseNs: roundNs(table.latencyNs(shape.rows * shape.rowBytes)),
       topk,
       chunk,
       lagrange,
@@ -148,7 +152,7 @@ export class Comparison {
       lagrangeToChunk: ratio(lagrange.latencyNs, chunk.latencyNs),
       lagrangeToBest: ratio(lagrange.latencyNs, Math.min(chunk.latencyNs, topk.latencyNs)),
       lagrangeToExact: null,
-      lagrangeToBound: ratio(lagrange.latencyNs, lowerBoundNs),
+      lagrangeToBound: ratio(lagrange.latencyNs, roundNs(lowerBoundNs)),
     };
   }
 
@@ -171,18 +175,12 @@ export class Comparison {
       );
     }
     return {
-      latencyNs: estimatePlanNs(plan, rowBytes, table),
+      latencyNs: roundNs(estimatePlanNs(plan, rowBytes, table)),
       rows: selectedRows(plan),
       chunks: plan.chunkCount,
     };
   }
 }
-
-const denseOutcome = ({ rows, rowBytes }: MatrixShape, table: LatencyTable): PolicyOutcome => ({
-  latencyNs: table.latencyNs(rows * rowBytes),
-  rows,
-  chunks: 1,
-});
 
 /**
  * A case with what the exact search finds out about it.
@@ -198,7 +196,9 @@ export function withExact(
 ): SelectorCase {
   const { rows, rowBytes, importanceTarget } = one;
   const request = { importance, rows, rowBytes, table, importanceTarget, maxLabels };
-  const { isProven, latencyNs, lowerBoundNs } = exactPlan(request);
+  const found = exactPlan(request);
+  const { isProven } = found;
+  const [latencyNs, lowerBoundNs] = [found.latencyNs, found.lowerBoundNs].map(roundNs);
   const lagrangeToExact = isProven ? ratio(one.lagrange.latencyNs, latencyNs) : null;
   return { ...one, exact: { isProven, latencyNs, lowerBoundNs }, lagrangeToExact };
 }
