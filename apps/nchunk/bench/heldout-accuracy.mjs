@@ -1,10 +1,18 @@
 // Exact-match accuracy of the bundled model on the held-out questions of tools/train-demo-model, by policy:
-//   node apps/nchunk/bench/heldout-accuracy.mjs [questions of each kind = 1000] [policies = dense,topk,chunk] [sparsity = 0.3]
-//     [largest chunk in KiB, for chunk = as the demonstration sets it]
-// Prints one JSON document. Sampling is greedy; 1,000 of each kind are all there are.
+//   node apps/nchunk/bench/heldout-accuracy.mjs [questions of each kind = 1000] [policies = dense,topk,chunk,lagrange,one-price,teal]
+//     [sparsity = 0.3] [largest chunk in KiB, for chunk = as the demonstration sets it]
+//     [device whose read latencies are modelled: orin-agx, orin-nano or nvme-gen4 = nvme-gen4]
+// `lagrange` keeps topk's importance at the sparsity in the least modelled time. `teal` is the same with a sparsity for each
+// matrix by TEAL's allocation, and `topk-teal` topk with these. `one-price` has one price for the whole model, found
+// for the latency that `lagrange` took in the mean, so it must come after it. Prints one JSON document with, for each
+// policy, accuracy by kind, the mean divergence of the first answer token's distribution from dense, KL(dense || policy) in nats,
+// and modelled latency, bytes and calibrated error per pass. Sampling is greedy; 1,000 of each kind are all there are. The
+// calibration is made from the last questions of each kind, so that a run of fewer does not see them.
 import { readFileSync } from "node:fs";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
+import { tealAllocations } from "@neuron-chunking/chunk-selector";
+import { simulatedDevice } from "@neuron-chunking/latency-model";
 import { VlmExecutor } from "@neuron-chunking/vlm-executor";
 import { ensureFlashImage } from "@neuron-chunking/weight-store";
 import sharp from "sharp";
@@ -18,23 +26,31 @@ const FRAMES = 8;
 const TILES_PER_ROW = 25;
 const MAX_ANSWER_TOKENS = 12;
 const CONTEXT_LENGTH = 256;
+const CALIBRATION_QUESTIONS = 4;
 
 const limit = Number(process.argv[2] ?? 1000);
-const policies = (process.argv[3] ?? "dense,topk,chunk").split(",");
+const policies = (process.argv[3] ?? "dense,topk,chunk,lagrange,one-price,teal").split(",");
 const sparsity = Number(process.argv[4] ?? 0.3);
 const maxKiB = Number(process.argv[5] ?? 8);
+const profile = simulatedDevice(process.argv[6] ?? "nvme-gen4");
 const hyperparameters = { minKiB: 2, stepKiB: 2, maxKiB, jumpKiB: 2 };
 
+/** The first of each kind to ask, the last of each kind to calibrate with. */
 function loadQuestions() {
-  const taken = {};
-  return ["pictures", "clips"]
-    .flatMap((name) =>
-      readFileSync(path.join(HELDOUT, `${name}.jsonl`), "utf8")
-        .trim()
-        .split("\n"),
-    )
-    .map((line) => JSON.parse(line))
-    .filter(({ kind }) => (taken[kind] = (taken[kind] ?? 0) + 1) <= limit);
+  const byKind = {};
+  for (const name of ["pictures", "clips"]) {
+    const lines = readFileSync(path.join(HELDOUT, `${name}.jsonl`), "utf8")
+      .trim()
+      .split("\n");
+    for (const question of lines.map((line) => JSON.parse(line))) {
+      (byKind[question.kind] ??= []).push(question);
+    }
+  }
+  const lists = Object.values(byKind);
+  return {
+    asked: lists.flatMap((list) => list.slice(0, limit)),
+    calibrating: lists.flatMap((list) => list.slice(-CALIBRATION_QUESTIONS)),
+  };
 }
 
 const sheets = new Map();
@@ -71,29 +87,114 @@ async function visuals(question) {
   return { images: [tile(source, Math.floor(index / TILES_PER_ROW), index % TILES_PER_ROW)] };
 }
 
-const { dir } = await ensureFlashImage({ checkpointDir: MODEL, cacheDir: CACHE });
-const questions = loadQuestions();
-const results = [];
-for (const policy of policies) {
-  const options = { policy, sparsity, hyperparameters, contextLength: CONTEXT_LENGTH };
-  const executor = await VlmExecutor.open(dir, options);
+async function requestFor(question) {
+  return { prompt: question.question, ...(await visuals(question)) };
+}
+
+async function calibrate(dir, questions) {
+  const executor = await VlmExecutor.open(dir, { blockTokens: 64, contextLength: CONTEXT_LENGTH });
+  async function* prompts() {
+    for (const question of questions) yield await executor.prepare(await requestFor(question));
+  }
+  const calibration = await executor.measure(prompts());
+  await executor.close();
+  return calibration;
+}
+
+/** KL(p || q) of two distributions given as logits, in nats. */
+function divergence(p, q) {
+  const logSum = (logits) => {
+    const most = logits.reduce((a, b) => Math.max(a, b));
+    return most + Math.log(logits.reduce((sum, logit) => sum + Math.exp(logit - most), 0));
+  };
+  const [pSum, qSum] = [logSum(p), logSum(q)];
+  let sum = 0;
+  for (let i = 0; i < p.length; i += 1) {
+    sum += Math.exp(p[i] - pSum) * (p[i] - pSum - (q[i] - qSum));
+  }
+  return sum;
+}
+
+/** Accuracy and what passes cost under one policy; `onFirst` sees each question's first logits. */
+async function run(name, dir, options, questions, onFirst) {
+  const executor = await VlmExecutor.open(dir, {
+    profile,
+    contextLength: CONTEXT_LENGTH,
+    ...options,
+  });
   const kinds = {};
+  const sums = { steps: 0, estimatedReadNs: 0, estimatedError: 0, bytesWanted: 0 };
   for (const [index, question] of questions.entries()) {
-    const request = { prompt: question.question, ...(await visuals(question)) };
-    const { text } = await executor.ask({ ...request, maxNewTokens: MAX_ANSWER_TOKENS }).answer();
+    const session = executor.createSession({ traceCapacity: 0 });
+    await session.appendPrompt(await executor.prepare(await requestFor(question)));
+    onFirst(index, session.lastLogits);
+    let text = "";
+    const tokens = session.generate({ maxNewTokens: MAX_ANSWER_TOKENS });
+    for await (const token of tokens) text += token.text;
+    for (const totals of Object.values(session.totals)) {
+      for (const field of Object.keys(sums)) sums[field] += totals[field];
+    }
+    session.close();
     const kind = (kinds[question.kind] ??= { questions: 0, right: 0 });
     kind.questions += 1;
     kind.right += text.trim() === question.answer ? 1 : 0;
-    if (index % 500 === 499)
-      process.stderr.write(`${policy}: ${index + 1} of ${questions.length}\n`);
+    if (index % 500 === 499) {
+      process.stderr.write(`${name}: ${index + 1} of ${questions.length}\n`);
+    }
   }
+  const streamedBytes = executor.plan().streamedBytes;
   await executor.close();
   for (const kind of Object.values(kinds)) kind.accuracy = kind.right / kind.questions;
-  results.push({
-    policy,
-    sparsity: policy === "dense" ? 0 : sparsity,
-    ...(policy === "chunk" ? { hyperparameters } : {}),
+  const right = Object.values(kinds).reduce((sum, kind) => sum + kind.right, 0);
+  return {
+    policy: name,
+    accuracy: right / questions.length,
+    modelledNsPerPass: sums.estimatedReadNs / sums.steps,
+    bytesShare: sums.bytesWanted / sums.steps / streamedBytes,
+    calibratedError: sums.estimatedError / sums.steps,
     kinds,
+  };
+}
+
+const { dir } = await ensureFlashImage({ checkpointDir: MODEL, cacheDir: CACHE });
+const { asked, calibrating } = loadQuestions();
+const calibration = await calibrate(dir, calibrating);
+const [{ sparsities }] = tealAllocations(calibration, [sparsity]).allocations;
+const results = [];
+const OPTIONS = {
+  dense: () => ({ policy: "dense" }),
+  topk: () => ({ policy: "topk", sparsity }),
+  chunk: () => ({ policy: "chunk", sparsity, hyperparameters }),
+  lagrange: () => ({ policy: "lagrange", sparsity }),
+  "one-price": () => ({
+    policy: "lagrange",
+    latencyTargetNs: results.find(({ policy }) => policy === "lagrange").modelledNsPerPass,
+  }),
+  teal: () => ({ policy: "lagrange", sparsities }),
+  "topk-teal": () => ({ policy: "topk", sparsities }),
+};
+const dense = [];
+for (const name of policies) {
+  let sum = 0;
+  const result = await run(
+    name,
+    dir,
+    { calibration, ...OPTIONS[name]() },
+    asked,
+    (index, logits) => {
+      dense[index] ??= logits;
+      sum += divergence(dense[index], logits);
+    },
+  );
+  results.push({
+    ...result,
+    ...(policies[0] === "dense" ? { divergence: sum / asked.length } : {}),
   });
 }
-console.log(JSON.stringify({ questionsPerKind: limit, results }, null, 2));
+console.log(
+  JSON.stringify(
+    { questionsPerKind: limit, sparsity, device: profile.name, hyperparameters, results },
+    null,
+    2,
+  ),
+);
