@@ -26,10 +26,14 @@ interface Case {
   ratioToPlainTopk: number;
   ratioToOriginalOrder: number | null;
   ratioToPlainTopkInOriginalOrder: number | null;
-  atPrice: Record<
-    "importance" | "selectNs" | "readNs" | "ratioToTopk" | "ratioToPlainTopk",
-    number
-  > | null;
+  atPrice: {
+    importance: number;
+    selectNs: number;
+    readNs: number;
+    ratioToTopk: number;
+    ratioToPlainTopk: number;
+    ratioToPlainTopkInOriginalOrder: number | null;
+  } | null;
   rowsRead: number;
   chunks: number;
   requests: number;
@@ -56,7 +60,7 @@ interface Report {
     chunk: Distribution;
     lagrange: Distribution;
     plain: ByPolicy;
-    atPrice: { overTopk: Distribution; overPlainTopk: Distribution };
+    atPrice: Record<"overTopk" | "overPlainTopk" | "together", Distribution>;
     reordering: ByPolicy;
     together: Omit<ByPolicy, "topk">;
     lagrangeOverChunk: Distribution;
@@ -197,13 +201,18 @@ describe("bench io --json", () => {
       summary.atPrice.overPlainTopk,
       atPrice.map((one) => one && one.ratioToPlainTopk),
     );
+    expectDistribution(
+      summary.atPrice.together,
+      atPrice.map((one) => one && one.ratioToPlainTopkInOriginalOrder),
+    );
+    expect(summary.atPrice.together.cases).toBe(44);
     expect(summary.byModel.map(({ model }) => model)).toEqual(MODELS);
     expect(summary.lagrangeOverChunk.cases).toBe(88);
   });
 
   it("checks bytes of every policy, and says that a test is no measurement", () => {
-    // 44 matrices, 13 plans of each, at least a range of each.
-    expect(report.verifiedRanges).toBeGreaterThanOrEqual(44 * 13);
+    // 44 matrices, 14 plans of each, at least a range of each.
+    expect(report.verifiedRanges).toBeGreaterThanOrEqual(44 * 14);
     expect(report.rounds).toEqual({ least: 1, most: 1 });
     expect(report.noise.ratioSpread).toBeNull();
     const cut = report.cases.filter(({ rows, modelRows }) => rows < modelRows);

@@ -48,10 +48,9 @@ export function createContenders(maxRows: number): ReadonlyMap<string, Contender
   };
   for (const arrangement of ARRANGEMENTS) {
     for (const policy of IO_POLICIES) add(policy, arrangement);
-    if (arrangement === "hotColdAtOriginal") continue;
-    // As the paper's baseline reads: one request for each run of rows.
-    add("topk", arrangement, false);
     add("price", arrangement);
+    // As the paper's baseline reads: one request for each run of rows.
+    if (arrangement !== "hotColdAtOriginal") add("topk", arrangement, false);
   }
   return contenders;
 }
@@ -97,10 +96,7 @@ export interface EqualTask {
   readonly importance: Float32Array;
   /** Absolute sum. */
   readonly target: number;
-  /** `price` only where a contender needs it: finding it takes several passes. */
-  readonly requests: Readonly<Record<IoPolicy, SelectionRequest>> & {
-    readonly price?: SelectionRequest;
-  };
+  readonly requests: Readonly<Record<Way, SelectionRequest>>;
 }
 
 /** Makes the tasks of one input. Not timed: how a caller comes by its budget or price is no part of a selection. */
@@ -113,39 +109,32 @@ export function equalTasks(
   const requestOf = (importance: Float32Array): SelectionRequest & { budgetRows: number } => ({
     ...{ importance, rows, rowBytes, budgetRows, table: tables.chunk },
   });
-  const taskOf = (importance: Float32Array, target: number, chunkRows: number): EqualTask => {
+  const taskOf = (
+    arrangement: Arrangement,
+    importance: Float32Array,
+    { target, chunkRows }: { target: number; chunkRows: number },
+  ): EqualTask => {
     const request = requestOf(importance);
-    const table = tables.lagrange;
+    const priced = { importance, rows, rowBytes, table: tables.lagrange };
+    const near = lastPrices[arrangement];
+    const pricePerNs = highestPrice(planners.lagrange, priced, target, near);
+    lastPrices[arrangement] = pricePerNs;
     const requests = {
       topk: { ...request, budgetRows: leastTopkRows(importance, target) },
       chunk: { ...request, budgetRows: chunkRows },
-      lagrange: { importance, rows, rowBytes, table, importanceTarget: target },
+      lagrange: { ...priced, importanceTarget: target },
+      price: { ...priced, pricePerNs },
     };
     return { importance, target, requests };
   };
+  const { original, hotCold } = pair;
   const kept = (importance: Float32Array): number =>
     planImportance(planners.chunk.select(requestOf(importance)), importance);
-  const withPrice = (arrangement: Arrangement, task: EqualTask): EqualTask => {
-    const { importance, target } = task;
-    const request = { importance, rows, rowBytes, table: tables.lagrange };
-    const near = lastPrices[arrangement];
-    const pricePerNs = highestPrice(planners.lagrange, request, target, near);
-    lastPrices[arrangement] = pricePerNs;
-    return { ...task, requests: { ...task.requests, price: { ...request, pricePerNs } } };
-  };
-  const originalTarget = kept(pair.original);
-  const hotColdTarget = kept(pair.hotCold);
-  const fewerRows = leastChunkBudget(planners.chunk, requestOf(pair.hotCold), originalTarget);
+  const target = kept(original);
+  const fewerRows = leastChunkBudget(planners.chunk, requestOf(hotCold), target);
   return {
-    original: withPrice("original", taskOf(pair.original, originalTarget, budgetRows)),
-    hotCold: withPrice("hotCold", taskOf(pair.hotCold, hotColdTarget, budgetRows)),
-    hotColdAtOriginal: taskOf(pair.hotCold, originalTarget, fewerRows),
+    original: taskOf("original", original, { target, chunkRows: budgetRows }),
+    hotCold: taskOf("hotCold", hotCold, { target: kept(hotCold), chunkRows: budgetRows }),
+    hotColdAtOriginal: taskOf("hotColdAtOriginal", hotCold, { target, chunkRows: fewerRows }),
   };
-}
-
-/** What a contender is asked. */
-export function requestFor({ requests }: EqualTask, way: Way): SelectionRequest {
-  const request = requests[way];
-  if (request === undefined) throw new Error(`No price was looked for where ${way} is wanted.`);
-  return request;
 }

@@ -119,6 +119,7 @@ function summaryTable({ summary }: IoReport): string {
     ["  lagrange", reordering.lagrange],
     ["reordered, over plain top-k in original order: chunk", together.chunk],
     ["  lagrange", together.lagrange],
+    ["  lagrange at a fixed price, in one pass", summary.atPrice.together],
     ["lagrange over chunk", lagrangeOverChunk],
   ];
   return formatTable(

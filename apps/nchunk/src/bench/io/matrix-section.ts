@@ -14,7 +14,6 @@ import {
   equalTasks,
   type Arrangement,
   type Contender,
-  requestFor,
   type EqualTask,
   type InputPair,
   type MatrixQuery,
@@ -137,7 +136,7 @@ export class MatrixSection implements Section {
     for (let i = 0; i < WARM_UP_INPUTS; i += 1) {
       const tasks = draw();
       for (const { selector, way, arrangement } of contenders.values()) {
-        selector.select(requestFor(tasks[arrangement], way));
+        selector.select(tasks[arrangement].requests[way]);
       }
     }
     const samples = new Map([...contenders.keys()].map((key) => [key, [] as Sample[]]));
@@ -193,12 +192,11 @@ export class MatrixSection implements Section {
   ): Promise<Sample> {
     const { contenders, landing, reader, signal } = this.#context;
     const { selector, way, arrangement, readThrough } = contenders.get(key) as Contender;
-    const { importance, target } = tasks[arrangement];
-    const request = requestFor(tasks[arrangement], way);
+    const { importance, requests, target } = tasks[arrangement];
     const { rowBytes } = this.setting.shape;
     const layout = { baseOffsetBytes: this.#drawPlace(), rowBytes };
     const startedAt = process.hrtime.bigint();
-    const plan = selector.select(request);
+    const plan = selector.select(requests[way]);
     const selectedAt = process.hrtime.bigint();
     const result = await reader.readPlan(plan, layout, { into: landing, signal, readThrough });
     const readAt = process.hrtime.bigint();

@@ -10,6 +10,8 @@ export interface AtPrice {
   readonly readNs: number;
   readonly ratioToTopk: number;
   readonly ratioToPlainTopk: number;
+  /** Of reordered cases, as `IoCase` has it. */
+  readonly ratioToPlainTopkInOriginalOrder: number | null;
 }
 
 /** One policy on one matrix, stored in one order. Times and counts are of one input, medians. */
@@ -73,7 +75,11 @@ export interface IoSummary {
   /** Over top-k without, the paper's baseline; `topk` is what reading through gains it. */
   readonly plain: Readonly<Record<IoPolicy, Distribution>>;
   /** Lagrange at a fixed price, in one pass, as a model that runs by one price selects. */
-  readonly atPrice: { readonly overTopk: Distribution; readonly overPlainTopk: Distribution };
+  readonly atPrice: {
+    readonly overTopk: Distribution;
+    readonly overPlainTopk: Distribution;
+    readonly together: Distribution;
+  };
   /** Time in the original order over time in hot-cold order, at equal importance. */
   readonly reordering: Readonly<Record<IoPolicy, Distribution>>;
   /** Plain top-k in the original order over the policy in hot-cold order, at equal importance. */
@@ -114,7 +120,17 @@ function atPriceOf(section: MatrixSection, arrangement: "original" | "hotCold"):
   const { importance, selectNs, readNs } = medianSample(section.roundsOf(key));
   const over = (plain: boolean): number =>
     median(ratiosOf(section, key, contenderKey("topk", arrangement, !plain)));
-  return { importance, selectNs, readNs, ratioToTopk: over(false), ratioToPlainTopk: over(true) };
+  const together = ratiosOf(
+    section,
+    contenderKey("price", "hotColdAtOriginal"),
+    contenderKey("topk", "original", false),
+  );
+  return {
+    ...{ importance, selectNs, readNs },
+    ratioToTopk: over(false),
+    ratioToPlainTopk: over(true),
+    ratioToPlainTopkInOriginalOrder: arrangement === "hotCold" ? median(together) : null,
+  };
 }
 
 /** Both orders and every policy of one matrix. */
@@ -208,6 +224,10 @@ export function summarize(cases: readonly IoCase[], sections: readonly MatrixSec
     atPrice: {
       overTopk: over(({ atPrice }) => atPrice && atPrice.ratioToTopk, "lagrange"),
       overPlainTopk: over(({ atPrice }) => atPrice && atPrice.ratioToPlainTopk, "lagrange"),
+      together: over(
+        ({ atPrice }) => atPrice && atPrice.ratioToPlainTopkInOriginalOrder,
+        "lagrange",
+      ),
     },
     reordering: ofAll(toOriginal),
     together: { chunk: over(together, "chunk"), lagrange: over(together, "lagrange") },
