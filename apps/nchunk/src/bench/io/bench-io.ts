@@ -1,3 +1,4 @@
+import os from "node:os";
 import { FlashReader } from "@neuron-chunking/flash-reader";
 import { LatencyTable, type DeviceProfile } from "@neuron-chunking/latency-model";
 import { uniformGenerator } from "../../random";
@@ -16,6 +17,12 @@ const PLACE_SEED = 29;
 const BUFFERED_NOTE =
   "This file system has no direct I/O: everything was read through the page cache, so none of this is the speed of a disk.";
 
+/** Load per core before the bench begins from which other work disturbs it. */
+const BUSY_LOAD_PER_CORE = 0.5;
+
+/** What else the machine was doing: the mean number of runnable threads in the minute before. */
+const loadPerCore = (): number => os.loadavg()[0] / os.availableParallelism();
+
 export interface IoBenchOptions {
   readonly folder: string;
   readonly effort: IoEffort;
@@ -29,6 +36,7 @@ export interface IoBenchOptions {
 /** Reads what each policy selects of every matrix, at equal importance, selection included. */
 export async function benchIo(options: IoBenchOptions): Promise<IoReport> {
   const { folder, effort, profile, startedMs, signal } = options;
+  const load = loadPerCore();
   const file = await ensureBenchFile(folder, effort.fileBytes, signal);
   const tuning = profile.reader?.tuning;
   const reader = await FlashReader.open(file.path, tuning ? { tuning } : {});
@@ -50,13 +58,22 @@ export async function benchIo(options: IoBenchOptions): Promise<IoReport> {
       summary: summarize(cases, inReportOrder),
       rounds: { least: Math.min(...rounds), most: Math.max(...rounds) },
       noise: noiseOf(cases),
+      loadPerCore: load,
       verifiedRanges: sections.reduce((sum, { verifiedRanges }) => sum + verifiedRanges, 0),
-      notes: [...(directIo ? [] : [BUFFERED_NOTE]), ...cutNote(sections)],
+      notes: [...(directIo ? [] : [BUFFERED_NOTE]), ...busyNote(load), ...cutNote(sections)],
       elapsedMs: performance.now() - startedMs,
     };
   } finally {
     await reader.close();
   }
+}
+
+function busyNote(load: number): string[] {
+  if (load < BUSY_LOAD_PER_CORE) return [];
+  return [
+    `The machine was busy with other work (load ${load.toFixed(1)} per core): selections wait for cores and reads for each other. ` +
+      "Measure again when it is idle.",
+  ];
 }
 
 /** Says which matrices were cut; the cases have `rows` and `modelRows`. */

@@ -102,6 +102,8 @@ export interface IoReport {
   readonly rounds: { readonly least: number; readonly most: number };
   /** How far rounds of one case lie apart: over the cases with two rounds or more, median and worst. */
   readonly noise: { readonly ratioSpread: number | null; readonly worstRatioSpread: number | null };
+  /** Of the system, in the minute before the bench. */
+  readonly loadPerCore: number;
   readonly verifiedRanges: number;
   readonly notes: readonly string[];
   readonly elapsedMs: number;
