@@ -60,6 +60,11 @@ describe("bench selector --json", () => {
       if (exact) expect(exact.lowerBoundNs).toBeLessThanOrEqual(best * (1 + 1e-9));
       if (exact?.isProven) expect(exact.latencyNs).toBeLessThanOrEqual(best * (1 + 1e-9));
       expect(one.lagrangeToBound).toBeGreaterThanOrEqual(1 - 1e-9);
+      // What the selector says of how good it is must be true.
+      if (exact?.isProven) {
+        const boundNs = lagrange.latencyNs / one.lagrangeToBound;
+        expect(boundNs).toBeLessThanOrEqual(exact.latencyNs * (1 + 1e-6));
+      }
       expect(chunk.rows).toBeLessThanOrEqual(Math.round(one.keep * one.rows));
     }
   });
