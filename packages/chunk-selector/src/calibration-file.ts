@@ -7,8 +7,6 @@ const CALIBRATION_KIND = "neuron-chunking/calibration";
 const ALLOCATION_KIND = "neuron-chunking/sparsity-allocation";
 const REMEDY = "Make it again with `nchunk calibrate`.";
 
-/** Sparsities up to which measured points enter the weight: beyond them errors no longer grow in proportion. */
-const MAX_FITTED_SPARSITY = 0.75;
 /** A matrix whose loss was not felt at all still has some worth, or any price would drop it whole. */
 const MIN_WEIGHT = 1e-6;
 /** Decimals of sparsities and errors in an allocation: finer than one row of any matrix. */
@@ -152,14 +150,14 @@ function round(value: number): number {
 
 /**
  * The weight of lost importance: the slope of the least-squares line through the origin of error against lost
- * share, `w = sum(lostShare * error) / sum(lostShare^2)`, over the points of up to 75 % sparsity (all, if
- * there is none), and at least 1e-6.
+ * share, `w = sum(lostShare * error) / sum(lostShare^2)`, at least 1e-6. All points count, total loss too: with one
+ * price, what seems cheap to lose is lost to a large part, and a slope that held for small losses only would take whole
+ * matrices for next to nothing.
  */
 export function weightOf(points: readonly SensitivityPoint[]): number {
-  const fitted = points.filter(({ sparsity }) => sparsity <= MAX_FITTED_SPARSITY);
   let products = 0;
   let squares = 0;
-  for (const { lostShare, error } of fitted.length > 0 ? fitted : points) {
+  for (const { lostShare, error } of points) {
     products += lostShare * error;
     squares += lostShare * lostShare;
   }

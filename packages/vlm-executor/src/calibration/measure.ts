@@ -15,7 +15,7 @@ import { badOption } from "../selection/settings.js";
 import { ImportanceRecord } from "./importance-record.js";
 import { Sensitivity } from "./sensitivity.js";
 
-/** Up to where errors are taken as proportional (75 %), and beyond, for allocations of high sparsity. */
+/** From what leaves an answer as it is to the loss of a whole matrix. */
 const DEFAULT_LEVELS = [0.25, 0.5, 0.75, 0.9, 1];
 /** Figures in the file: more would be noise, and make it larger. */
 const SIGNIFICANT_DIGITS = 6;
