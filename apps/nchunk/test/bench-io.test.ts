@@ -69,6 +69,7 @@ interface Report {
   profile: { name: string };
   rounds: { least: number; most: number };
   noise: { ratioSpread: number | null };
+  loadPerCore: number;
   verifiedRanges: number;
   notes: string[];
 }
@@ -218,7 +219,9 @@ describe("bench io --json", () => {
     const cut = report.cases.filter(({ rows, modelRows }) => rows < modelRows);
     expect(cut.length).toBeGreaterThan(0);
     for (const { rows, rowBytes } of cut) expect(rows * rowBytes).toBeLessThanOrEqual(2 * 2 ** 20);
-    expect(report.notes.join()).toMatch(/no time for all rows/);
+    const notes = report.notes.join();
+    expect(notes).toMatch(/no time for all rows/);
+    expect(notes.includes("busy with other work")).toBe(report.loadPerCore >= 0.5);
   });
 });
 
