@@ -49,9 +49,9 @@ export interface SelectionRequest {
   /** Least latency for at least the importance of the `matchTopkRows` most important rows, an integer of at least 0. */
   readonly matchTopkRows?: number;
   /**
-   * `lagrange`: whether to go by the table with all its kinks, which costs time in proportion to them. By default a table
-   * that two lines and its tail follow within a quarter is searched by those: measured tables carry noise. Latencies are
-   * always the table's own.
+   * `lagrange`: whether to go by every row and every kink of the table, whatever time that takes. By default searches take rows
+   * narrower than 4 KiB together, and a long table that two lines and its tail follow within a quarter is searched by those
+   * (measured tables carry noise); ends of runs are put right by rows and table. Latencies are always the table's own.
    */
   readonly exactTable?: boolean;
   /**
@@ -86,8 +86,8 @@ export interface LagrangeSolution {
   /** The price that led to it, importance per ns: 0 where every row was taken, Infinity where none was. */
   readonly pricePerNs: number;
   /**
-   * No plan of at least the importance asked for is faster than this, ns. Known for a price and for an importance;
-   * otherwise 0.
+   * No plan of at least the importance asked for is faster than this, ns. Known for a price and for an importance where rows
+   * and table were followed exactly (see `exactTable`); otherwise 0.
    */
   readonly lowerBoundNs: number;
   /** Passes over the rows that it took. */

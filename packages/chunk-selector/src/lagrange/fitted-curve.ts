@@ -1,4 +1,4 @@
-import type { RunCosts, RunCurve } from "./run-costs.js";
+import type { RunCurve } from "./run-costs.js";
 
 /** Run lengths tried as the place where the lines meet. */
 const MAX_BREAKPOINTS = 64;
@@ -7,8 +7,6 @@ const MAX_BREAKPOINTS = 64;
 export interface FittedCurve extends RunCurve {
   /** Largest difference to the table, relative to it. */
   readonly worstError: number;
-  /** Least of table over fit: a bound on the fit's latency, times this, is one on the table's. */
-  readonly leastRatio: number;
 }
 
 /**
@@ -16,7 +14,7 @@ export interface FittedCurve extends RunCurve {
  * squared relative error. Measured tables carry noise of several percent, whose every kink would keep candidates
  * alive in the dynamic program; the plans it costs are worse by a fraction of a percent.
  */
-export function fitTwoLines(costs: RunCosts): FittedCurve {
+export function fitTwoLines(costs: RunCurve): FittedCurve {
   const { joinRows, latencyNs, tailNsPerRow } = costs;
   const step = Math.max(1, Math.floor(joinRows / MAX_BREAKPOINTS));
   let best = joinRows;
@@ -32,17 +30,15 @@ export function fitTwoLines(costs: RunCosts): FittedCurve {
   }
   const fitted = new Float64Array(joinRows + 1);
   let worstError = 0;
-  let leastRatio = Infinity;
   for (let length = 1; length <= joinRows; length++) {
     fitted[length] = throughPoints(costs, best, length);
     worstError = Math.max(worstError, Math.abs(fitted[length] / latencyNs[length] - 1));
-    leastRatio = Math.min(leastRatio, latencyNs[length] / fitted[length]);
   }
-  return { joinRows, latencyNs: fitted, tailNsPerRow, worstError, leastRatio };
+  return { joinRows, latencyNs: fitted, tailNsPerRow, worstError };
 }
 
 /** At `length` on the lines through the table's points at 1, `middle` and `joinRows` rows. */
-function throughPoints({ latencyNs, joinRows }: RunCosts, middle: number, length: number): number {
+function throughPoints({ latencyNs, joinRows }: RunCurve, middle: number, length: number): number {
   const [from, to] = length <= middle ? [1, middle] : [middle, joinRows];
   if (from === to) return latencyNs[to];
   const share = (length - from) / (to - from);

@@ -7,6 +7,7 @@ import { requireRows, requireTable } from "../requests.js";
 import { TopkImportance } from "../topk-importance.js";
 import { TopkSelection } from "../topk.js";
 import { LagrangeSolver, ROUNDING, type Question } from "./lagrange-solver.js";
+import type { Closeness } from "./pass-grid.js";
 import { Problem } from "./problem.js";
 import type { RunCosts } from "./run-costs.js";
 import { ShapeCache } from "./shape-cache.js";
@@ -31,6 +32,13 @@ const ASKS: Readonly<Record<QuestionField, Question>> = {
   importanceTarget: "importance",
   matchTopkRows: "importance",
   budgetRows: "selectedRows",
+};
+
+const GRIDS: Readonly<Record<Question, Closeness>> = {
+  price: "rows",
+  latencyNs: "cells",
+  importance: "cells",
+  selectedRows: "cells",
 };
 
 /** The policy `lagrange`; how it works is told at {@link LagrangeSolver}. */
@@ -71,10 +79,11 @@ export class PricedSelector implements LagrangeSelector {
     const table = requireTable(request);
     this.#keys.load(importance, rows);
     const solver = this.#solver;
-    const shape = this.#shapes.get(rows, rowBytes, table, request.exactTable === true);
+    const question = ASKS[field];
+    const closeness = request.exactTable === true ? "exact" : GRIDS[question];
+    const shape = this.#shapes.get(rows, rowBytes, table, closeness);
     this.#problem.load(this.#keys.values, rows, shape);
     const amount = this.#amount(request, field);
-    const question = ASKS[field];
     if (question !== "price" && request.nearPricePerNs !== undefined) {
       shape.warm[question].pricePerNs = request.nearPricePerNs;
     }

@@ -1,10 +1,12 @@
 import { Crossover, type Quantity } from "./crossover.js";
 import { FEW_RUNS, FewRuns } from "./few-runs.js";
 import { Growth } from "./grow.js";
-import { amountOfAll, PriceSearch } from "./price-search.js";
+import { planAtPrice } from "./plan-at-price.js";
+import { amountOfAll, PriceSearch, type Aim } from "./price-search.js";
 import { PricedPass } from "./priced-pass.js";
 import type { Problem } from "./problem.js";
 import { RunList } from "./run-list.js";
+import { settleEnds } from "./settle.js";
 import { trimToImportance } from "./trim.js";
 
 /** Importances that differ by less than this, relative, are equal: sums in another order differ by as much. */
@@ -45,6 +47,7 @@ export class LagrangeSolver {
   readonly #crossover: Crossover;
   readonly #fewRuns: FewRuns;
   readonly #growth: Growth;
+  readonly #aim: Aim = { quantity: "importance", amount: 0 };
   readonly #limits = { latencyNs: 0, selectedRows: 0 };
 
   constructor(maxRows: number) {
@@ -92,19 +95,20 @@ export class LagrangeSolver {
       this.#takeNothing();
       return;
     }
-    this.#pass.run(problem, problem.curve, price, this.plan);
+    planAtPrice(problem, this.#pass, price, this.plan);
     this.passes = 1;
     this.pricePerNs = pricePerNs;
     // An optimum of a price is an optimum for its own importance.
-    const curveNs = (this.plan.importance - this.#pass.value) / price;
-    this.lowerBoundNs = problem.leastRatio * curveNs;
+    if (problem.grid.isExact) this.lowerBoundNs = this.plan.latencyNs;
+    else settleEnds(problem, price, this.plan);
   }
 
   #solveAim(problem: Problem, quantity: Quantity, amount: number): void {
     const warm = problem.warm[quantity];
     const search = this.#search;
-    const exact = quantity === "selectedRows";
-    const aim = { quantity, amount: exact ? amount : amount * (1 - ROUNDING) };
+    const aim = this.#aim;
+    aim.quantity = quantity;
+    aim.amount = quantity === "selectedRows" ? amount : amount * (1 - ROUNDING);
     search.run(problem, aim, warm);
     this.passes = search.passes;
     this.pricePerNs = warm.pricePerNs;
@@ -119,16 +123,12 @@ export class LagrangeSolver {
   #reachTarget(problem: Problem, target: number): void {
     const { plan } = this;
     const { frugal, generous } = this.#search;
-    const bound = problem.leastRatio * this.#search.boundNs(target);
     // Sums in another order may fall short by their rounding.
     if (plan.importance < target) plan.copyFrom(generous);
     trimToImportance(problem, plan, target);
-    this.lowerBoundNs = bound;
-    if (
-      plan.count > FEW_RUNS ||
-      plan.latencyNs <= (bound / problem.leastRatio) * (1 + CLOSE_ENOUGH)
-    )
-      return;
+    if (problem.grid.isExact) this.lowerBoundNs = this.#search.boundNs(target);
+    const closeNs = this.lowerBoundNs * (1 + CLOSE_ENOUGH);
+    if (plan.count > FEW_RUNS || plan.latencyNs <= closeNs) return;
     this.#fewRuns.improve(problem, plan, frugal, generous, target);
   }
 

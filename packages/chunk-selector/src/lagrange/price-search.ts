@@ -1,7 +1,9 @@
 import type { Quantity } from "./crossover.js";
 import type { PricedPass } from "./priced-pass.js";
 import type { Problem } from "./problem.js";
+import { planAtPrice } from "./plan-at-price.js";
 import { RunList } from "./run-list.js";
+import { settleEnds } from "./settle.js";
 
 /** Passes of one search; a warm one takes two or three. */
 const MAX_PASSES = 24;
@@ -22,7 +24,7 @@ const ROUNDING = 1e-9;
 const COLD_PRICE = 0.5;
 
 /** Between reading everything and nothing lie at most so many powers of e on either side of that price. */
-const LOG_PRICE_RANGE = 60;
+const LOG_PRICE_RANGE = 25;
 
 /** Where a search ended, for the next one of its kind to start from. */
 export interface WarmStart {
@@ -34,8 +36,8 @@ export interface WarmStart {
 
 /** What the search aims at: the plan with this much of a quantity. */
 export interface Aim {
-  readonly quantity: Quantity;
-  readonly amount: number;
+  quantity: Quantity;
+  amount: number;
 }
 
 /** One end of the bracket: a price and the plan that is optimal there. */
@@ -43,10 +45,9 @@ class PricedPlan {
   plan: RunList;
   /** 0 or Infinity where no price is low or high enough: the plan is then every row, or none. */
   price = 0;
-  /** `sum(v) - price * L` of the plan, with the `L` of the curve that passes go by. */
-  value = 0;
-  /** That `L`, ns. */
-  curveNs = 0;
+  /** Of the plan by the grid, before its ends were settled: latency, ns, and importance. */
+  gridNs = 0;
+  importance = 0;
   /** Logarithm of the odds `(most - amount) / amount`. */
   odds = 0;
 
@@ -56,6 +57,12 @@ class PricedPlan {
 
   get isReal(): boolean {
     return this.price > 0 && this.price < Infinity;
+  }
+
+  /** What no plan of this importance can undercut: else it would be worth more at this price than the optimum. */
+  boundNs(importance: number): number {
+    if (!this.isReal) return 0;
+    return this.gridNs - (this.importance - importance) / this.price;
   }
 }
 
@@ -97,7 +104,7 @@ export class PriceSearch {
    * @param aim of an amount above 0 and below what all rows have.
    * @param warm read and, where the search succeeds, updated.
    */
-  run(problem: Problem, aim: Aim, warm: WarmStart): void {
+  run(problem: Problem, aim: Readonly<Aim>, warm: WarmStart): void {
     const most = amountOfAll(problem, aim.quantity);
     const centre = problem.total / problem.costs.of(problem.rows);
     const wanted = logOdds(aim.amount, most);
@@ -128,26 +135,19 @@ export class PriceSearch {
     this.#finish(problem, warm, wanted);
   }
 
-  /** No plan that reaches `importance` is faster than this by the curve, ns. Weak duality at the ends' prices. */
+  /** No plan that reaches `importance` is faster than this by the grid, ns. Weak duality at the ends' prices. */
   boundNs(importance: number): number {
-    let boundNs = 0;
-    if (this.#generous.isReal) {
-      boundNs = (importance - this.#generous.value) / this.#generous.price;
-    }
-    if (this.#frugal.isReal) {
-      boundNs = Math.max(boundNs, (importance - this.#frugal.value) / this.#frugal.price);
-    }
-    return boundNs;
+    return Math.max(0, this.#generous.boundNs(importance), this.#frugal.boundNs(importance));
   }
 
-  #try(problem: Problem, aim: Aim, price: number, most: number): PricedPlan {
+  #try(problem: Problem, aim: Readonly<Aim>, price: number, most: number): PricedPlan {
     const tried = this.#spare;
-    this.pass.run(problem, problem.curve, price, tried.plan);
-    const { value } = this.pass;
-    const amount = tried.plan[aim.quantity];
+    const { plan } = tried;
     tried.price = price;
-    tried.value = value;
-    tried.curveNs = (tried.plan.importance - value) / price;
+    tried.gridNs = planAtPrice(problem, this.pass, price, plan);
+    tried.importance = plan.importance;
+    if (!problem.grid.isExact) settleEnds(problem, price, plan);
+    const amount = plan[aim.quantity];
     tried.odds = logOdds(amount, most);
     if (isGenerous(aim, amount)) {
       this.#spare = this.#generous;
@@ -169,19 +169,19 @@ export class PriceSearch {
 
   /** The price at which both ends are worth the same. */
   #tiePrice(): number {
-    const { plan: generous, curveNs: generousNs } = this.#generous;
-    const { plan: frugal, curveNs: frugalNs } = this.#frugal;
-    return (generous.importance - frugal.importance) / (generousNs - frugalNs);
+    const generous = this.#generous;
+    const frugal = this.#frugal;
+    return (generous.importance - frugal.importance) / (generous.gridNs - frugal.gridNs);
   }
 
   /** Tries the tie's price; true when no plan is worth more there than both ends. */
-  #isHullEdge(problem: Problem, aim: Aim, price: number, most: number): boolean {
-    const tie = this.#generous.plan.importance - price * this.#generous.curveNs;
-    const { value } = this.#try(problem, aim, price, most);
-    return value <= tie + ROUNDING * Math.abs(tie);
+  #isHullEdge(problem: Problem, aim: Readonly<Aim>, price: number, most: number): boolean {
+    const tie = this.#generous.importance - price * this.#generous.gridNs;
+    this.#try(problem, aim, price, most);
+    return this.pass.value <= tie + ROUNDING * Math.abs(tie);
   }
 
-  #isNarrow({ quantity, amount }: Aim): boolean {
+  #isNarrow({ quantity, amount }: Readonly<Aim>): boolean {
     const generous = this.#generous;
     const frugal = this.#frugal;
     if (frugal.price <= generous.price * (1 + ROUNDING)) return true;
@@ -189,9 +189,8 @@ export class PriceSearch {
     if (quantity === "selectedRows") return more <= Math.max(1, ROWS_TOLERANCE * amount);
     // The plan that would lie on the line between the two, were there one, against the best that can be.
     const share = (amount - frugal.plan[quantity]) / more;
-    const lineNs = frugal.curveNs + share * (generous.curveNs - frugal.curveNs);
-    const line =
-      frugal.plan.importance + share * (generous.plan.importance - frugal.plan.importance);
+    const lineNs = frugal.gridNs + share * (generous.gridNs - frugal.gridNs);
+    const line = frugal.importance + share * (generous.importance - frugal.importance);
     return lineNs <= this.boundNs(line) + GAP_TOLERANCE * lineNs;
   }
 
@@ -224,7 +223,7 @@ function startPrice(warm: WarmStart, centre: number): number {
 }
 
 /** Enough importance, or more latency or rows than wanted. */
-function isGenerous({ quantity, amount }: Aim, got: number): boolean {
+function isGenerous({ quantity, amount }: Readonly<Aim>, got: number): boolean {
   return quantity === "importance" ? got >= amount : got > amount;
 }
 

@@ -1,5 +1,4 @@
 import type { PassCurve } from "./pass-curve.js";
-import type { Problem } from "./problem.js";
 import type { RunList } from "./run-list.js";
 
 /** In `#cameFrom`: the row before is not selected. */
@@ -44,15 +43,21 @@ export class PricedPass {
   }
 
   /**
-   * Fills `plan`, sums included: its latency by the problem's table, whatever the curve.
+   * Fills `plan` with runs of rows, or of whatever else `importance` counts by; its sums are left as they are.
    *
-   * @param problem at least one row.
-   * @param curve what runs cost: the problem's own latency table, or a fit of it.
+   * @param importance `[>= rows]`, finite and at least 0.
+   * @param rows at least 1.
+   * @param curve what runs of them cost.
    * @param price importance per ns, above 0.
    */
-  run(problem: Problem, curve: PassCurve, price: number, plan: RunList): void {
-    const { rows, importance } = problem;
-    const { joinRows, latencyNs, leastGrowthNs, mostGrowthNs, isTwoLines } = curve;
+  run(
+    importance: Float64Array,
+    rows: number,
+    curve: PassCurve,
+    price: number,
+    plan: RunList,
+  ): void {
+    const { joinRows, latencyNs, isTwoLines } = curve;
     const cameFrom = this.#cameFrom;
     const starts = this.#starts;
     const keys = this.#keys;
@@ -75,22 +80,7 @@ export class PricedPass {
     for (let row = 0; row < rows; row++) {
       const isWorthEnding = here >= leaveOut;
       if (isWorthEnding && before <= takeIn) {
-        const key = unselected - sum;
-        let isDominated = false;
-        while (tail > head) {
-          const distance = row - starts[tail - 1];
-          const older = keys[tail - 1];
-          if (older - price * leastGrowthNs[distance] <= key) {
-            tail--;
-            continue;
-          }
-          isDominated = key <= older - price * mostGrowthNs[distance];
-          break;
-        }
-        if (!isDominated) {
-          starts[tail] = row;
-          keys[tail++] = key;
-        }
+        tail = this.#admit(curve, price, row, unselected - sum, head, tail);
       }
       sum += here;
       long += here - tailPrice;
@@ -129,12 +119,41 @@ export class PricedPass {
       here = after;
     }
     this.value = Math.max(unselected, ending);
-    this.#trace(problem, ending > unselected ? endingStart : UNSELECTED, plan);
+    this.#trace(rows, ending > unselected ? endingStart : UNSELECTED, plan);
+  }
+
+  /**
+   * Adds a start to the candidates `starts[head .. tail - 1]`, unless one of them is better at every length, and drops those
+   * that it is better than.
+   *
+   * @returns the new `tail`.
+   */
+  #admit(
+    { leastGrowthNs, mostGrowthNs }: PassCurve,
+    price: number,
+    row: number,
+    key: number,
+    head: number,
+    tail: number,
+  ): number {
+    const starts = this.#starts;
+    const keys = this.#keys;
+    while (tail > head) {
+      const distance = row - starts[tail - 1];
+      const older = keys[tail - 1];
+      if (older - price * leastGrowthNs[distance] > key) {
+        if (key <= older - price * mostGrowthNs[distance]) return tail;
+        break;
+      }
+      tail--;
+    }
+    starts[tail] = row;
+    keys[tail] = key;
+    return tail + 1;
   }
 
   /** Walks back over the decisions; runs come last first, so they are written from the arrays' ends. */
-  #trace(problem: Problem, lastStart: number, plan: RunList): void {
-    const { rows } = problem;
+  #trace(rows: number, lastStart: number, plan: RunList): void {
     const { starts, ends } = plan;
     const cameFrom = this.#cameFrom;
     const capacity = starts.length;
@@ -155,6 +174,5 @@ export class PricedPass {
     starts.copyWithin(0, slot);
     ends.copyWithin(0, slot);
     plan.count = capacity - slot;
-    plan.measure(problem);
   }
 }

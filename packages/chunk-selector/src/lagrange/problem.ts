@@ -1,24 +1,22 @@
-import type { PassCurve } from "./pass-curve.js";
+import type { PassGrid } from "./pass-grid.js";
 import type { RunCosts } from "./run-costs.js";
 import type { ShapeState, WarmStarts } from "./shape-cache.js";
 
 /** What is selected from: loaded once per selection, shared by all parts of the solver. */
 export class Problem {
   rows = 0;
-  /** `[>= rows]`, the caller's. */
-  importance: Float32Array = new Float32Array(0);
   /** `[rows + 1]`: sums of the importance of the rows before each. */
   readonly prefix: Float64Array;
+  /** `[grid.cells]`: importance of the cells that passes go by. */
+  readonly cellImportance: Float64Array;
   /** What plans are judged by. This and what follows: undefined before the first `load`. */
   costs!: RunCosts;
-  /** What passes go by: the same, or a fit of it. */
-  curve!: PassCurve;
-  /** No plan costs less than this times what the curve says. */
-  leastRatio!: number;
+  grid!: PassGrid;
   warm!: WarmStarts;
 
   constructor(maxRows: number) {
     this.prefix = new Float64Array(maxRows + 1);
+    this.cellImportance = new Float64Array(maxRows);
   }
 
   /** Sum of all importance. */
@@ -30,15 +28,28 @@ export class Problem {
    * @param importance `[>= rows]`, checked; must not change while the problem is solved.
    * @param shape of `rows` rows.
    */
-  load(importance: Float32Array, rows: number, shape: ShapeState): void {
+  load(importance: Float32Array, rows: number, { costs, grid, warm }: ShapeState): void {
     const { prefix } = this;
     let sum = 0;
     for (let row = 0; row < rows; row++) prefix[row + 1] = sum += importance[row];
-    this.importance = importance;
     this.rows = rows;
-    this.costs = shape.costs;
-    this.curve = shape.curve;
-    this.leastRatio = shape.leastRatio;
-    this.warm = shape.warm;
+    this.costs = costs;
+    this.grid = grid;
+    this.warm = warm;
+    this.#fillCells(importance);
+  }
+
+  #fillCells(importance: Float32Array): void {
+    const { cellImportance, prefix, rows, grid } = this;
+    if (grid.cellRows === 1) {
+      for (let row = 0; row < rows; row++) cellImportance[row] = importance[row];
+      return;
+    }
+    let from = 0;
+    for (let cell = 0; cell < grid.cells; cell++) {
+      const to = Math.min(rows, from + grid.cellRows);
+      cellImportance[cell] = prefix[to] - prefix[from];
+      from = to;
+    }
   }
 }

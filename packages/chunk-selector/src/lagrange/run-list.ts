@@ -67,6 +67,15 @@ export class RunList {
     this.selectedRows = other.selectedRows;
   }
 
+  /** From runs of cells of `cellRows` rows to runs of rows; the last cell may be shorter. */
+  toRows(cellRows: number, rows: number): void {
+    if (cellRows === 1) return;
+    for (let run = 0; run < this.count; run++) {
+      this.starts[run] *= cellRows;
+      this.ends[run] = Math.min(rows, this.ends[run] * cellRows);
+    }
+  }
+
   remove(run: number): void {
     this.starts.copyWithin(run, run + 1, this.count);
     this.ends.copyWithin(run, run + 1, this.count);
