@@ -7,6 +7,8 @@ const FAR_GAIN = 0.8;
 const NEAR_GAIN = 0.4;
 /** Below this, in natural logarithms (about 10 %), an error is small. */
 const NEAR_LOG_ERROR = 0.1;
+/** Within this, in natural logarithms, `reading / target - 1` is the error, so that the readings' mean is on target. */
+const LINEAR_LOG_ERROR = 1;
 /** A reading of nothing (no rows, no latency) counts as this far below the target. */
 const MAX_LOG_ERROR = Math.log(1e3);
 /** How strongly a reading can answer to a price, `|d log reading / d log price|`: believed between these. */
@@ -37,14 +39,15 @@ export type SelectionLimit = "all" | "none";
 /**
  * Finds, step by step, the price at which a reading (modelled latency, estimated error) meets its target.
  *
- * Integral control of `log price`: `log p += g * log(reading / target) / e`, with the elasticity `e` of the reading
- * estimated by secants over the steps, so that convergence is close to Newton's on any power law. Robust: a step
+ * Integral control of `log price`: `log p += g * (reading / target - 1) / e` (far away, with the logarithm of the ratio
+ * instead), with the elasticity `e` of the reading estimated by secants over the steps, so that convergence is close
+ * to Newton's on any power law. Robust: a step
  * changes the price by a factor of at most 4.5, errors below 10 % are corrected at half the gain (noise), the price
  * stays within its bounds, and it holds still when a selection is at its limit and the correction would push on
  * (anti-windup): a target that cannot be reached leaves no debt for the one after it.
  *
- * Where the reading jumps at a price (a whole matrix at once), the price settles around the jump, and the
- * readings' geometric mean, not each of them, meets the target.
+ * Where readings are noisy, or jump at a price (a whole matrix at once), the price settles around the right one, and the
+ * readings' mean, not each of them, meets the target.
  *
  * Pure arithmetic; O(1) and without allocation per step.
  */
@@ -106,8 +109,10 @@ export class PriceController {
     const logReading = this.#logTarget + logError;
     this.#learn(logReading, limit);
     this.#lastLogReading = logReading;
+    const isNear = Math.abs(logError) <= LINEAR_LOG_ERROR;
+    const error = isNear ? Math.exp(logError) - 1 : logError;
     const gain = Math.abs(logError) > NEAR_LOG_ERROR ? FAR_GAIN : NEAR_GAIN;
-    const wanted = (this.#sign * gain * logError) / this.#elasticity;
+    const wanted = (this.#sign * gain * error) / this.#elasticity;
     const isWindup = (limit === "all" && wanted < 0) || (limit === "none" && wanted > 0);
     const logStep = isWindup ? 0 : clamp(wanted, -MAX_LOG_STEP, MAX_LOG_STEP);
     const next = clamp(this.#logPrice + logStep, this.#minLogPrice, this.#maxLogPrice);
