@@ -55,6 +55,11 @@ export interface SelectionRequest {
    */
   readonly exactTable?: boolean;
   /**
+   * `lagrange`, for an importance: `thorough`, the default, searches plans of a few runs well, which takes up to some
+   * milliseconds; `quick` is for a selection before every read.
+   */
+  readonly effort?: "quick" | "thorough";
+  /**
    * A price near which the answer is expected, such as `solution.pricePerNs` of the same matrix's last input; above 0. Makes
    * the search shorter, never its answer worse. Where it is absent, that of the shape's last answer.
    */

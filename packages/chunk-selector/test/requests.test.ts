@@ -125,7 +125,7 @@ describe("createSelector", () => {
     expect([selector.policy, selector.maxRows]).toEqual([policy, 8]);
   });
 
-  test.each(["lagrange", "", "toString", undefined])("refuses the policy %j", (policy) => {
+  test.each(["greedy", "", "toString", undefined])("refuses the policy %j", (policy) => {
     const create = (): unknown => createSelector(policy as PolicyName, { maxRows: 8 });
     expectError(create, "UNKNOWN_POLICY", "policy");
     expect(create).toThrow(/dense, topk, threshold, chunk/);

@@ -1,5 +1,5 @@
 import type { ChunkPlan } from "@neuron-chunking/latency-model";
-import { ChunkSelectorError, requireInteger } from "../errors.js";
+import { ChunkSelectorError, requireInteger, requireLength } from "../errors.js";
 import { ImportanceKeys } from "../importance-keys.js";
 import { PlanBuilder } from "../plan-builder.js";
 import type { LagrangeSelector, LagrangeSolution, SelectionRequest } from "../policy.js";
@@ -77,17 +77,19 @@ export class PricedSelector implements LagrangeSelector {
     const field = requireQuestion(request);
     requireInteger(rowBytes, "rowBytes", 1);
     const table = requireTable(request);
-    this.#keys.load(importance, rows);
+    requireLength(importance.length, rows, "importance", "rows");
     const solver = this.#solver;
     const question = ASKS[field];
     const closeness = request.exactTable === true ? "exact" : GRIDS[question];
     const shape = this.#shapes.get(rows, rowBytes, table, closeness);
-    this.#problem.load(this.#keys.values, rows, shape);
+    const isValid = this.#problem.load(importance, rows, shape);
+    // Sorted bits are for top-k; they also say which importance is wrong.
+    if (!isValid || question === "importance") this.#keys.load(importance, rows);
     const amount = this.#amount(request, field);
     if (question !== "price" && request.nearPricePerNs !== undefined) {
       shape.warm[question].pricePerNs = request.nearPricePerNs;
     }
-    solver.solve(this.#problem, question, amount);
+    solver.solve(this.#problem, question, amount, request.effort ?? "thorough");
     this.#report();
     if (question === "importance" && this.#topkIsFaster(rows, shape.costs, amount)) {
       return this.#topkPlan;

@@ -25,6 +25,9 @@ export type Question =
   /** Least latency for an importance, most importance for a latency (ns), or the efficient plan of so many rows. */
   | Quantity;
 
+/** How far an answer is improved where no price leads to the optimum. */
+export type Effort = "quick" | "thorough";
+
 /**
  * Chooses chunks by one price for latency.
  *
@@ -62,9 +65,10 @@ export class LagrangeSolver {
   /**
    * Leaves the answer in `plan` and what is known about it in the other fields.
    *
+   * @param problem loaded.
    * @param amount of the question, finite and at least 0; an importance at most the sum of all.
    */
-  solve(problem: Problem, question: Question, amount: number): void {
+  solve(problem: Problem, question: Question, amount: number, effort: Effort): void {
     this.passes = 0;
     this.lowerBoundNs = 0;
     if (problem.total === 0) this.#takeNothing();
@@ -72,7 +76,7 @@ export class LagrangeSolver {
     else if (amount === 0) this.#takeNothing();
     else if (question !== "importance" && amount >= amountOfAll(problem, question)) {
       this.#takeAll(problem);
-    } else this.#solveAim(problem, question, amount);
+    } else this.#solveAim(problem, question, amount, effort);
   }
 
   #takeNothing(): void {
@@ -103,7 +107,7 @@ export class LagrangeSolver {
     else settleEnds(problem, price, this.plan);
   }
 
-  #solveAim(problem: Problem, quantity: Quantity, amount: number): void {
+  #solveAim(problem: Problem, quantity: Quantity, amount: number, effort: Effort): void {
     const warm = problem.warm[quantity];
     const search = this.#search;
     const aim = this.#aim;
@@ -115,12 +119,13 @@ export class LagrangeSolver {
     const { frugal, generous } = search;
     const isTarget = quantity === "importance";
     const room = aim.amount - frugal[quantity];
-    this.#crossover.fill(problem, frugal, generous, quantity, room, isTarget, this.plan);
-    if (isTarget) this.#reachTarget(problem, aim.amount);
+    if (search.isClose) this.plan.copyFrom(frugal);
+    else this.#crossover.fill(problem, frugal, generous, quantity, room, isTarget, this.plan);
+    if (isTarget) this.#reachTarget(problem, aim.amount, effort);
     else this.#spendBudget(problem, quantity, amount);
   }
 
-  #reachTarget(problem: Problem, target: number): void {
+  #reachTarget(problem: Problem, target: number, effort: Effort): void {
     const { plan } = this;
     const { frugal, generous } = this.#search;
     // Sums in another order may fall short by their rounding.
@@ -129,7 +134,8 @@ export class LagrangeSolver {
     if (problem.grid.isExact) this.lowerBoundNs = this.#search.boundNs(target);
     const closeNs = this.lowerBoundNs * (1 + CLOSE_ENOUGH);
     if (plan.count > FEW_RUNS || plan.latencyNs <= closeNs) return;
-    this.#fewRuns.improve(problem, plan, frugal, generous, target);
+    if (effort === "quick") this.#fewRuns.moveRuns(problem, plan, target);
+    else this.#fewRuns.improve(problem, plan, frugal, generous, target);
   }
 
   #spendBudget(problem: Problem, quantity: "latencyNs" | "selectedRows", amount: number): void {

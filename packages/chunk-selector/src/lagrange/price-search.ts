@@ -14,6 +14,9 @@ const GAP_TOLERANCE = 0.002;
 /** For rows, which a price does not bound: when the ends differ by this share of the rows wanted. */
 const ROWS_TOLERANCE = 0.1;
 
+/** A plan of this share of the rows wanted, or more, is a plan of so many: what is missing is added to its runs. */
+const CLOSE_ROWS = 0.97;
+
 /** Passes after which steps no longer guess but test whether there is any plan between the two. */
 const GUESSES = 6;
 
@@ -78,6 +81,8 @@ class PricedPlan {
 export class PriceSearch {
   /** Passes of the last search. */
   passes = 0;
+  /** Whether `frugal` alone is close enough to the aim; `generous` is not to be used then. */
+  isClose = false;
   #generous: PricedPlan;
   #frugal: PricedPlan;
   #spare: PricedPlan;
@@ -107,13 +112,18 @@ export class PriceSearch {
   run(problem: Problem, aim: Readonly<Aim>, warm: WarmStart): void {
     const most = amountOfAll(problem, aim.quantity);
     const centre = problem.total / problem.costs.of(problem.rows);
-    const wanted = logOdds(aim.amount, most);
+    // For rows the middle of what is close, so that the next plan is close too.
+    const share = aim.quantity === "selectedRows" ? 0.5 * (1 + CLOSE_ROWS) : 1;
+    const wanted = logOdds(share * aim.amount, most);
     this.#generous.price = 0;
     this.#frugal.price = Infinity;
+    this.#frugal.plan.clear();
     let width = Infinity;
     let price = startPrice(warm, centre);
     for (this.passes = 1; this.passes < MAX_PASSES; this.passes++) {
       const tried = this.#try(problem, aim, price, most);
+      this.isClose = isClose(aim, this.#frugal.plan.selectedRows);
+      if (this.isClose) break;
       if (this.#generous.isReal && this.#frugal.isReal) {
         if (this.#isNarrow(aim)) break;
         const gap = Math.log(this.#frugal.price / this.#generous.price);
@@ -126,7 +136,7 @@ export class PriceSearch {
         price = this.#between(wanted, gap, gap <= 0.5 * width);
         width = gap;
       } else {
-        const past = 0.03 * 4 ** (this.passes - 1);
+        const past = (0.05 * 4 ** (this.passes - 1)) / warm.slope;
         const step = (1.1 * (wanted - tried.odds)) / warm.slope;
         price *= Math.exp(limit(step + (step > 0 ? past : -past), 8));
         if (Math.abs(Math.log(price / centre)) > LOG_PRICE_RANGE) break;
@@ -197,6 +207,10 @@ export class PriceSearch {
   #finish(problem: Problem, warm: WarmStart, wanted: number): void {
     const generous = this.#generous;
     const frugal = this.#frugal;
+    if (this.isClose && !generous.isReal) {
+      warm.pricePerNs = frugal.price * Math.exp((wanted - frugal.odds) / warm.slope);
+      return;
+    }
     if (!generous.isReal) {
       generous.plan.clear();
       generous.plan.append(0, problem.rows);
@@ -210,7 +224,7 @@ export class PriceSearch {
       warm.pricePerNs = generous.price;
       return;
     }
-    warm.slope = Math.min(8, Math.max(0.2, more / gap));
+    warm.slope = Math.min(64, Math.max(0.2, more / gap));
     const share = Math.min(1, Math.max(0, (wanted - generous.odds) / more));
     warm.pricePerNs = generous.price * Math.exp(share * gap);
   }
@@ -225,6 +239,10 @@ function startPrice(warm: WarmStart, centre: number): number {
 /** Enough importance, or more latency or rows than wanted. */
 function isGenerous({ quantity, amount }: Readonly<Aim>, got: number): boolean {
   return quantity === "importance" ? got >= amount : got > amount;
+}
+
+function isClose({ quantity, amount }: Readonly<Aim>, frugalRows: number): boolean {
+  return quantity === "selectedRows" && frugalRows >= CLOSE_ROWS * amount;
 }
 
 /** What all rows together have of a quantity. */

@@ -25,26 +25,31 @@ export class Problem {
   }
 
   /**
-   * @param importance `[>= rows]`, checked; must not change while the problem is solved.
+   * @param importance `[rows]`.
    * @param shape of `rows` rows.
+   * @returns whether every importance is finite and at least 0; if not, nothing may be asked.
    */
-  load(importance: Float32Array, rows: number, { costs, grid, warm }: ShapeState): void {
-    const { prefix } = this;
+  load(importance: Float32Array, rows: number, { costs, grid, warm }: ShapeState): boolean {
+    const { prefix, cellImportance } = this;
     let sum = 0;
-    for (let row = 0; row < rows; row++) prefix[row + 1] = sum += importance[row];
+    let isValid = true;
+    for (let row = 0; row < rows; row++) {
+      const here = importance[row];
+      // False for NaN too.
+      if (!(here >= 0)) isValid = false;
+      cellImportance[row] = here;
+      prefix[row + 1] = sum += here;
+    }
     this.rows = rows;
     this.costs = costs;
     this.grid = grid;
     this.warm = warm;
-    this.#fillCells(importance);
+    if (grid.cellRows > 1) this.#fillCells();
+    return isValid && sum < Infinity;
   }
 
-  #fillCells(importance: Float32Array): void {
+  #fillCells(): void {
     const { cellImportance, prefix, rows, grid } = this;
-    if (grid.cellRows === 1) {
-      for (let row = 0; row < rows; row++) cellImportance[row] = importance[row];
-      return;
-    }
     let from = 0;
     for (let cell = 0; cell < grid.cells; cell++) {
       const to = Math.min(rows, from + grid.cellRows);
