@@ -92,7 +92,7 @@ export class BatchTerms {
     let sumNs = 0;
     for (let request = 0; request < count; request++) {
       sumNs += this.#table.latencyNs(sizesBytes[request]);
-      this.#unloadedNs[request] = this.#unloaded(sizesBytes[request]);
+      this.#unloadedNs[request] = this.unloadedNs(sizesBytes[request]);
     }
     this.requests = count;
     this.sumNs = sumNs;
@@ -102,8 +102,8 @@ export class BatchTerms {
     return this.#schedule.busiestNs(this.#unloadedNs, this.requests, lanes);
   }
 
-  /** Past the last sample a read is longer by its transfer alone. */
-  #unloaded(sizeBytes: number): number {
+  /** `U[s]`; past the last sample a read is longer by its transfer alone. */
+  unloadedNs(sizeBytes: number): number {
     const beyondBytes = sizeBytes - this.#sizesBytes[this.#sizesBytes.length - 1];
     const latencyNs = interpolate(this.#sizesBytes, this.#latencyNs, sizeBytes);
     return beyondBytes > 0 ? latencyNs + beyondBytes * this.#table.tailNsPerByte : latencyNs;

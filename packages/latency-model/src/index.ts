@@ -44,6 +44,7 @@ export {
   type ProfileValidation,
 } from "./profile-evidence.js";
 export { ReadRequests, type ReadLimits } from "./read-requests.js";
+export { requestTable } from "./request-table.js";
 export {
   MAX_QUEUE_DEPTH,
   MAX_READER_THREADS,
