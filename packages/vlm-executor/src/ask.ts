@@ -26,6 +26,8 @@ export interface Answer {
   readonly decodeNs: number;
   /** Generated tokens per second of `decodeNs`. */
   readonly tokensPerSecond: number;
+  /** The model's one price in the last pass, where one ruled it: the option `pricePerNs` that reads the same way. */
+  readonly pricePerNs?: number;
   /** Rows, chunks, bytes and times by phase. */
   readonly totals: Readonly<Record<Phase, Readonly<TraceTotals>>>;
 }
@@ -101,6 +103,7 @@ export class AnswerStream implements AsyncIterable<GeneratedToken> {
       accuracy: session.accuracy,
       prefillNs,
       decodeNs,
+      ...lastPrice(session),
       tokensPerSecond: decodeNs > 0 ? (tokenIds.length / decodeNs) * 1e9 : 0,
       totals: session.totals,
     });
@@ -125,4 +128,9 @@ export class AnswerStream implements AsyncIterable<GeneratedToken> {
       this.finish(answer());
     }
   }
+}
+
+function lastPrice({ traces }: Session): Pick<Answer, "pricePerNs"> {
+  const pricePerNs = traces.at(-1)?.pricePerNs;
+  return pricePerNs === undefined ? {} : { pricePerNs };
 }

@@ -34,6 +34,8 @@ const DEFAULT_CONTEXT_LENGTH = 8192;
 /** Tokens that go through the decoder together. */
 const DEFAULT_BLOCK_TOKENS = 256;
 const DEFAULT_LANDING_BYTES = 32 * 2 ** 20;
+/** Workspace of a selector for each row of the largest matrix: `lagrange`, which needs most, was seen to take 168. */
+const SELECTOR_BYTES_PER_ROW = 200;
 
 /** How a model runs; everything has a default. */
 export interface ModelOptions extends SelectionOptions {
@@ -69,8 +71,9 @@ export function planModel(
     streamedBytes: flash.bundles.reduce((sum, b) => sum + b.rows * b.rowBytes, 0),
     contextLength: limits.contextLength,
     blockTokens: limits.blockTokens,
-    // Two buffers, two slices of starts and lengths.
-    landingBytes: 2 * capacity + 4 * maxStoredRows(config.decoder) * wordBytes,
+    // Two buffers, two slices of starts and lengths, a selector.
+    landingBytes:
+      2 * capacity + maxStoredRows(config.decoder) * (4 * wordBytes + SELECTOR_BYTES_PER_ROW),
     bundled,
   });
 }

@@ -207,6 +207,24 @@ describe("one price", () => {
     expect(settled.every(({ pricePerNs }) => pricePerNs! > 0)).toBe(true);
   });
 
+  it("comes with an answer, and does the same when given as it is", async () => {
+    const options = { policy: "lagrange", calibration, profile: FINE } as const;
+    const ask = async (more: OpenOptions) => {
+      const executor = await VlmExecutor.open(dir, { ...options, ...more });
+      const request = { prompt: "Why is that?", chat: false, maxNewTokens: 30, stopTokenIds: [] };
+      const answer = await executor.ask(request).answer();
+      await executor.close();
+      return answer;
+    };
+    const found = await ask({ latencyTargetNs: 150_000 });
+    expect(found.pricePerNs).toBeGreaterThan(0);
+    const fixed = await ask({ pricePerNs: found.pricePerNs! });
+    expect(fixed.pricePerNs).toBe(found.pricePerNs);
+    const perPass = fixed.totals.decode.estimatedReadNs / fixed.totals.decode.steps;
+    expect(Math.abs(perPass / 150_000 - 1)).toBeLessThan(0.2);
+    expect((await ask({ sparsity: 0.5 })).pricePerNs).toBeUndefined();
+  });
+
   it("is found for a quality target", async () => {
     const qualityTarget = 0.08;
     const all = await steps({ policy: "lagrange", qualityTarget, calibration }, 40);

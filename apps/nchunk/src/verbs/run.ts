@@ -61,7 +61,8 @@ function describe(answer: Answer, options: RunOptions): string {
     `${answer.tokenIds.length} tokens at ${answer.tokensPerSecond.toFixed(1)} per second; ` +
     `read ${formatBytes(sum.bytesRead)} in ${sum.chunks} chunks of ${meanChunkRows(sum).toFixed(1)} rows, ` +
     `I/O ${formatNs(sum.ioNs)}, compute ${formatNs(sum.computeNs)}, waiting for reads ${formatNs(sum.stallNs)}; ` +
-    `modelled per pass: ${describeModelled(answer)}`
+    `modelled per pass: ${describeModelled(answer)}` +
+    (answer.pricePerNs === undefined ? "" : `; --price ${answer.pricePerNs.toPrecision(3)}`)
   );
 }
 
@@ -82,6 +83,7 @@ function machineReadable(answer: Answer): Record<string, unknown> {
     meanChunkRows: meanChunkRows(sum),
     ...sum,
     modelledPerPass: modelled(answer),
+    ...(answer.pricePerNs === undefined ? {} : { pricePerNs: answer.pricePerNs }),
     totals: answer.totals,
   };
 }
