@@ -6,7 +6,7 @@ import type { LagrangeSelector, LagrangeSolution, SelectionRequest } from "../po
 import { requireRows, requireTable } from "../requests.js";
 import { TopkImportance } from "../topk-importance.js";
 import { TopkSelection } from "../topk.js";
-import { LagrangeSolver, ROUNDING, type Question } from "./lagrange-solver.js";
+import { LagrangeSolver, ROUNDING, type Effort, type Question } from "./lagrange-solver.js";
 import type { Closeness } from "./pass-grid.js";
 import { Problem } from "./problem.js";
 import type { RunCosts } from "./run-costs.js";
@@ -32,13 +32,6 @@ const ASKS: Readonly<Record<QuestionField, Question>> = {
   importanceTarget: "importance",
   matchTopkRows: "importance",
   budgetRows: "selectedRows",
-};
-
-const GRIDS: Readonly<Record<Question, Closeness>> = {
-  price: "rows",
-  latencyNs: "cells",
-  importance: "cells",
-  selectedRows: "cells",
 };
 
 /** The policy `lagrange`; how it works is told at {@link LagrangeSolver}. */
@@ -80,7 +73,8 @@ export class PricedSelector implements LagrangeSelector {
     requireLength(importance.length, rows, "importance", "rows");
     const solver = this.#solver;
     const question = ASKS[field];
-    const closeness = request.exactTable === true ? "exact" : GRIDS[question];
+    const effort = request.effort ?? "thorough";
+    const closeness = request.exactTable === true ? "exact" : closenessFor(question, effort);
     const shape = this.#shapes.get(rows, rowBytes, table, closeness);
     const isValid = this.#problem.load(importance, rows, shape);
     // Sorted bits are for top-k; they also say which importance is wrong.
@@ -89,7 +83,7 @@ export class PricedSelector implements LagrangeSelector {
     if (question !== "price" && request.nearPricePerNs !== undefined) {
       shape.warm[question].pricePerNs = request.nearPricePerNs;
     }
-    solver.solve(this.#problem, question, amount, request.effort ?? "thorough");
+    solver.solve(this.#problem, question, amount, effort);
     this.#report();
     if (question === "importance" && this.#topkIsFaster(rows, shape.costs, amount)) {
       return this.#topkPlan;
@@ -137,6 +131,11 @@ export class PricedSelector implements LagrangeSelector {
     solution.lowerBoundNs = lowerBoundNs;
     solution.passes = passes;
   }
+}
+
+function closenessFor(question: Question, effort: Effort): Closeness {
+  if (question === "price") return "rows";
+  return question === "importance" && effort === "thorough" ? "thorough-cells" : "cells";
 }
 
 function requireQuestion(request: SelectionRequest): QuestionField {

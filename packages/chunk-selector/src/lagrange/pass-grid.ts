@@ -5,8 +5,12 @@ import type { RunCosts, RunCurve } from "./run-costs.js";
 /** Rows narrower than this are taken together: devices read whole blocks. */
 const CELL_BYTES = 4096;
 
-/** Cells times the cells of a saturating run up to which a table is followed with all its kinks: about 0.2 ms a pass. */
-const MOST_EXACT_STATES = 150_000;
+/**
+ * Cells times the cells of a saturating run up to which a table is followed with all its kinks, about 0.1 ms a pass; and
+ * where an answer may take longer.
+ */
+const MOST_STATES = 60_000;
+const MOST_THOROUGH_STATES = 200_000;
 
 /** A fit further off than this is not used: the table has features that are more than noise. */
 const MOST_FIT_ERROR = 0.25;
@@ -28,17 +32,20 @@ export type Closeness =
   /** Every row; two lines where following the table takes long. For a price, whose plan is to be optimal. */
   | "rows"
   /** Cells, and two lines where following the table takes long. For searches, whose plans are repaired anyway. */
-  | "cells";
+  | "cells"
+  /** The same, but two lines only where following the table takes very long. */
+  | "thorough-cells";
 
 /** The grid of that closeness. What it leaves out, `settleEnds` puts right at each of its optima. */
 export function createGrid(costs: RunCosts, closeness: Closeness): PassGrid {
   const byBytes = Math.max(1, Math.floor(CELL_BYTES / costs.rowBytes));
-  const cellRows = closeness === "cells" ? byBytes : 1;
+  const cellRows = closeness === "exact" || closeness === "rows" ? 1 : byBytes;
   const cells = Math.ceil(costs.rows / cellRows);
   const byCells = inCells(costs, cellRows);
   const curve = new PassCurve(byCells);
   const isExact = cellRows === 1;
-  const isQuick = curve.isTwoLines || cells * curve.joinRows <= MOST_EXACT_STATES;
+  const mostStates = closeness === "thorough-cells" ? MOST_THOROUGH_STATES : MOST_STATES;
+  const isQuick = curve.isTwoLines || cells * curve.joinRows <= mostStates;
   if (closeness === "exact" || isQuick) return { cellRows, cells, curve, isExact };
   const fit = fitTwoLines(byCells);
   if (fit.worstError > MOST_FIT_ERROR) return { cellRows, cells, curve, isExact };
