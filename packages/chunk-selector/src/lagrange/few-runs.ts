@@ -9,6 +9,9 @@ export const FEW_RUNS = 16;
 /** Pairs of runs are searched together only among so few. */
 const FEW_PAIRS = 5;
 
+/** Parts of a run that are tried as the larger of two runs in its place, plus one. */
+const SPLITS = 8;
+
 const MAX_ROUNDS = 6;
 
 /** Improvements below this are rounding. */
@@ -83,7 +86,8 @@ export class FewRuns {
     for (let round = 0; round < MAX_ROUNDS; round++) {
       if (this.#moveRuns(problem, plan, target)) continue;
       if (this.#absorbRun(problem, plan, target)) continue;
-      if (!this.#relocateRun(problem, plan, target)) return;
+      if (this.#relocateRun(problem, plan, target)) continue;
+      if (!this.#splitRun(problem, plan, target)) return;
     }
   }
 
@@ -172,6 +176,47 @@ export class FewRuns {
     plan.insert(bestStart, bestStart + bestLength);
     plan.measure(problem);
     return true;
+  }
+
+  /** Replaces a run by the heaviest part of its room and the shortest other part that makes up for the rest. */
+  #splitRun(problem: Problem, plan: RunList, target: number): boolean {
+    if (plan.count >= FEW_PAIRS) return false;
+    const windows = this.#windows;
+    for (let run = 0; run < plan.count; run++) {
+      const from = plan.roomStart(run);
+      const to = plan.roomEnd(run, problem.rows);
+      const length = plan.ends[run] - plan.starts[run];
+      const need = runImportance(problem, plan, run) - (plan.importance - target);
+      let leastNs = runNs(problem, plan, run) - LEAST_GAIN_NS;
+      let bestStart = -1;
+      let bestLength = 0;
+      let otherStart = 0;
+      let otherLength = 0;
+      for (let part = 1; part < SPLITS; part++) {
+        const tried = Math.floor((length * part) / SPLITS);
+        if (tried < 1 || problem.costs.of(tried) >= leastNs) continue;
+        const rest = need - windows.heaviest(problem, from, to, tried);
+        const { start } = windows;
+        for (let side = 0; side < 2; side++) {
+          const low = side === 0 ? from : start + tried + 1;
+          const high = side === 0 ? start - 1 : to;
+          if (!windows.shortest(problem, low, high, rest)) continue;
+          const latencyNs = problem.costs.of(tried) + problem.costs.of(windows.length);
+          if (latencyNs >= leastNs) continue;
+          leastNs = latencyNs;
+          bestStart = start;
+          bestLength = tried;
+          otherStart = windows.start;
+          otherLength = windows.length;
+        }
+      }
+      if (bestStart < 0) continue;
+      setRun(plan, run, bestStart, bestStart + bestLength);
+      plan.insert(otherStart, otherStart + otherLength);
+      plan.measure(problem);
+      return true;
+    }
+    return false;
   }
 
   /** Adds the cheapest run that brings the plan to the target. */
