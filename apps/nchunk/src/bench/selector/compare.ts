@@ -64,8 +64,8 @@ export interface SelectorCase {
   readonly lagrangeToBest: number;
   /** Over the optimum; null where that was not searched for or not proven. */
   readonly lagrangeToExact: number | null;
-  /** Over a bound that no plan can be under, by the selector's own account. */
-  readonly lagrangeToBound: number;
+  /** Over a bound that no plan can be under, by the selector's own account; null where it knows of none. */
+  readonly lagrangeToBound: number | null;
 }
 
 /** To a picosecond: the same chunks in another order must not differ by the rounding of their sum. */
@@ -152,7 +152,7 @@ export class Comparison {
       lagrangeToChunk: ratio(lagrange.latencyNs, chunk.latencyNs),
       lagrangeToBest: ratio(lagrange.latencyNs, Math.min(chunk.latencyNs, topk.latencyNs)),
       lagrangeToExact: null,
-      lagrangeToBound: ratio(lagrange.latencyNs, roundNs(lowerBoundNs)),
+      lagrangeToBound: lowerBoundNs > 0 ? ratio(lagrange.latencyNs, roundNs(lowerBoundNs)) : null,
     };
   }
 

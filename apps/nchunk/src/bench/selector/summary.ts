@@ -30,8 +30,8 @@ export interface SelectorSummary {
   /** Cases of both kinds in which it is slower than the better of top-k and Algorithm 1. */
   readonly slowerThanBest: number;
   /** Over the grid: how far it can be from the optimum at most, by the selector's own bound. */
-  readonly lagrangeToBoundMean: number;
-  readonly lagrangeToBoundMax: number;
+  readonly lagrangeToBoundMean: number | null;
+  readonly lagrangeToBoundMax: number | null;
   readonly exact: {
     readonly tried: number;
     readonly proven: number;
@@ -60,7 +60,6 @@ const most = (values: readonly number[]): number =>
 type Ratio = (one: SelectorCase) => number;
 const toChunk: Ratio = ({ lagrangeToChunk }) => lagrangeToChunk;
 const toBest: Ratio = ({ lagrangeToBest }) => lagrangeToBest;
-const toBound: Ratio = ({ lagrangeToBound }) => lagrangeToBound;
 const toExact: Ratio = ({ lagrangeToExact }) => lagrangeToExact ?? 0;
 
 const worstBy = (cases: readonly SelectorCase[], ratio: Ratio): SelectorCase[] =>
@@ -91,6 +90,7 @@ export function summarise(
 ): SelectorSummary {
   const grid = cases.filter(({ kind }) => kind === "grid");
   const proven = cases.filter(({ lagrangeToExact }) => lagrangeToExact !== null);
+  const bounded = grid.flatMap(({ lagrangeToBound }) => lagrangeToBound ?? []);
   return {
     lagrangeToChunkMean: mean(grid.map(toChunk)),
     lagrangeToBestMax: most(cases.map(toBest)),
@@ -99,8 +99,8 @@ export function summarise(
     lagrangeToBestMean: mean(grid.map(toBest)),
     fasterThanChunk: mean(grid.map((one) => (toChunk(one) < 1 ? 1 : 0))),
     slowerThanBest: cases.filter((one) => toBest(one) > NOT_WORSE).length,
-    lagrangeToBoundMean: mean(grid.map(toBound)),
-    lagrangeToBoundMax: most(grid.map(toBound)),
+    lagrangeToBoundMean: bounded.length > 0 ? mean(bounded) : null,
+    lagrangeToBoundMax: bounded.length > 0 ? most(bounded) : null,
     exact: {
       tried: cases.filter(({ exact }) => exact !== null).length,
       proven: proven.length,
