@@ -1,6 +1,6 @@
 import os from "node:os";
 import { FlashReader } from "@neuron-chunking/flash-reader";
-import { LatencyTable, type DeviceProfile } from "@neuron-chunking/latency-model";
+import { LatencyTable, requestTable, type DeviceProfile } from "@neuron-chunking/latency-model";
 import { uniformGenerator } from "../../random";
 import { withProgress, type ReportProgress } from "../../terminal/progress";
 import { runRounds, type Section } from "../alternating";
@@ -140,7 +140,7 @@ async function measure(
   const context: IoContext = {
     ...{ effort, reader, landing, contenders, signal },
     planners: createPlanners(maxRows),
-    tables: { chunk: table, lagrange: table },
+    tables: { chunk: table, lagrange: requestTable(profile) },
     pace: new Pace(
       settings.map(({ roughNs }) => roughNs),
       () => firstRoundMs - performance.now(),

@@ -122,7 +122,7 @@ export function equalTasks(
     const requests = {
       topk: { ...request, budgetRows: leastTopkRows(importance, target) },
       chunk: { ...request, budgetRows: chunkRows },
-      lagrange: { ...priced, importanceTarget: target },
+      lagrange: { ...priced, importanceTarget: target, effort: "quick" as const },
       price: { ...priced, pricePerNs },
     };
     return { importance, target, requests };
