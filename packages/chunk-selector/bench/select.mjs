@@ -12,7 +12,7 @@ const SHAPES = [
   { name: "o, 0.5B", rows: 896, rowBytes: 1792 },
   { name: "gate+up, 0.5B", rows: 896, rowBytes: 19456 },
 ];
-const POLICIES = ["topk", "threshold", "chunk"];
+const POLICIES = ["topk", "threshold", "chunk", "lagrange"];
 const KEPT = 0.5;
 const rounds = Number(process.argv[2] ?? 200);
 const warmUpRounds = Math.min(30, rounds);

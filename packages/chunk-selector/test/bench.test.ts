@@ -10,5 +10,7 @@ test("the benchmark runs and reports every policy beside its baseline", async ()
   const run = promisify(execFile);
   const { stdout } = await run(process.execPath, ["bench/select.mjs", "1"], { cwd: packageDir });
   expect(stdout).toMatch(/18944 rows x 7168 B/);
-  for (const column of ["sort all", "topk", "threshold", "chunk"]) expect(stdout).toContain(column);
+  for (const column of ["sort all", "topk", "threshold", "chunk", "lagrange"]) {
+    expect(stdout).toContain(column);
+  }
 });
