@@ -47,6 +47,13 @@ nchunk::Dtype Arguments::Dtype(size_t index) const {
   return static_cast<nchunk::Dtype>(code);
 }
 
+nchunk::Dtype Arguments::RowDtype(size_t index) const {
+  const size_t code = Size(index, "dtype");
+  Require(code <= static_cast<size_t>(nchunk::Dtype::kI4),
+          "dtype must be 0 (f32), 1 (bf16), 2 (f16), 3 (int8) or 4 (int4), got " + std::to_string(code));
+  return static_cast<nchunk::Dtype>(code);
+}
+
 void* Arguments::Array(size_t index, const char* name, napi_typedarray_type type, const char* type_name, size_t count,
                        size_t* length) const {
   napi_typedarray_type got;

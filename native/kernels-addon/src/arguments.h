@@ -32,7 +32,9 @@ class Arguments {
   size_t Size(size_t index, const char* name) const;
   double Number(size_t index, const char* name) const;
   bool Boolean(size_t index, const char* name) const;
+  // Of plain weights; of chunked rows, which may be quantised.
   nchunk::Dtype Dtype(size_t index) const;
+  nchunk::Dtype RowDtype(size_t index) const;
   bool IsNull(size_t index) const { return info_[index].IsNull() || info_[index].IsUndefined(); }
 
   // Arrays with room for `count` elements at least.

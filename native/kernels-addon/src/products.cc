@@ -10,7 +10,7 @@ namespace {
 
 // Every chunk lies within the K rows and within the landing bytes. Returns the rows of all chunks.
 size_t CheckChunks(const Arguments& in, const nchunk::ChunkedMatmulArgs& args, size_t landing_bytes) {
-  const size_t wanted_bytes = args.n * nchunk::ElementBytes(args.dtype);
+  const size_t wanted_bytes = nchunk::RowBytes(args.dtype, args.n, args.group_size);
   size_t rows = 0;
   for (size_t c = 0; c < args.chunk_count; ++c) {
     const size_t length = args.lengths[c];
@@ -29,6 +29,13 @@ size_t CheckChunks(const Arguments& in, const nchunk::ChunkedMatmulArgs& args, s
   return rows;
 }
 
+size_t GroupSize(const Arguments& in, size_t index, nchunk::Dtype dtype) {
+  if (!nchunk::IsQuantised(dtype)) return 0;
+  const size_t columns = in.Size(index, "groupSize");
+  in.Require(columns == 32 || columns == 64, "groupSize must be 32 or 64 for int8 and int4 rows, got " + std::to_string(columns));
+  return columns;
+}
+
 }  // namespace
 
 Napi::Value ChunkedMatmul(const Napi::CallbackInfo& info) {
@@ -44,15 +51,18 @@ Napi::Value ChunkedMatmul(const Napi::CallbackInfo& info) {
   args.landing = landing.data;
   args.chunk_offsets_bytes = in.Doubles(7, "chunkOffsetsBytes", args.chunk_count).data;
   args.row_bytes = in.Size(8, "rowBytes");
-  args.dtype = in.Dtype(9);
+  args.dtype = in.RowDtype(9);
   args.n = in.Size(10, "n");
-  in.Require(args.n * nchunk::ElementBytes(args.dtype) <= args.row_bytes, "rowBytes is less than n elements of dtype");
+  args.group_size = GroupSize(in, 13, args.dtype);
+  const size_t wanted_bytes = nchunk::RowBytes(args.dtype, args.n, args.group_size);
+  in.Require(wanted_bytes <= args.row_bytes, "rowBytes is " + std::to_string(args.row_bytes) + ", less than the " +
+                                                 std::to_string(wanted_bytes) + " of a row of n columns of dtype");
   args.y = in.Floats(11, "y", args.tokens * args.n).data;
   args.accumulate = in.Boolean(12, "accumulate");
   const double rows = static_cast<double>(CheckChunks(in, args, landing.length));
   const double weights = rows * static_cast<double>(args.n);
-  const double bytes = weights * static_cast<double>(nchunk::ElementBytes(args.dtype));
-  return RunOrQueue(info, EstimateProductNs(bytes, weights * static_cast<double>(args.tokens)),
+  return RunOrQueue(info,
+                    EstimateProductNs(rows * static_cast<double>(wanted_bytes), weights * static_cast<double>(args.tokens)),
                     [args] { nchunk::ChunkedMatmul(args); });
 }
 

@@ -2,7 +2,7 @@
 // same run (stream: sum of a large array; fma: multiply-adds in registers of the baseline kernel on cached panels).
 //
 //   bench_kernels [--tiny] [--threads N] [--target NAME] [--rounds N] [--only chunked|linear|attention]
-//                [--processor-time]
+//                [--dtype f32|bf16|f16|int8|int4] [--processor-time]
 //
 // Weights are cold: each call takes another copy until they exceed any cache. Best of the rounds; machines are noisy.
 // --processor-time uses one thread and the time it had the processor, for a machine that others use.
@@ -28,6 +28,7 @@ struct Options {
   bool tiny = false;
   int rounds = 7;
   std::string only;
+  Dtype dtype = Dtype::kBF16;  // of chunked rows
 };
 
 // On a machine that others use, processor time of one thread says more than the clock on the wall.
@@ -107,7 +108,8 @@ size_t Copies(const Options& options, size_t bytes) {
 }
 
 void Chunked(const Options& options, const Limits& limits, size_t rows, size_t n, size_t tokens, size_t chunk_rows) {
-  const size_t bytes = rows * n * 2, copies = Copies(options, bytes);
+  const size_t group = 32, row_bytes = nchunk::RowBytes(options.dtype, n, group);
+  const size_t bytes = rows * row_bytes, copies = Copies(options, bytes);
   // The landed rows of one plan out of 2 * rows channels: chunks with gaps of a page's remainder between them.
   const size_t chunks = (rows + chunk_rows - 1) / chunk_rows, gap = 512;
   const size_t landing_bytes = bytes + chunks * gap;
@@ -118,14 +120,14 @@ void Chunked(const Options& options, const Limits& limits, size_t rows, size_t n
     starts[c] = static_cast<uint32_t>(2 * c * chunk_rows);
     lengths[c] = static_cast<uint32_t>(std::min(chunk_rows, rows - c * chunk_rows));
     for (size_t copy = 0; copy < copies; ++copy) {
-      offsets[copy][c] = static_cast<double>(copy * landing_bytes + c * (chunk_rows * n * 2 + gap));
+      offsets[copy][c] = static_cast<double>(copy * landing_bytes + c * (chunk_rows * row_bytes + gap));
     }
   }
   const size_t k = 2 * chunks * chunk_rows;
   std::vector<float> x(tokens * k, 0.5f), y(tokens * n);
   const double seconds = Best(options.rounds, [&](int round) {
     nchunk::ChunkedMatmul({x.data(), tokens, k, starts.data(), lengths.data(), chunks, landing.data(),
-                           offsets[static_cast<size_t>(round) % copies].data(), n * 2, Dtype::kBF16, n, y.data(), false});
+                           offsets[static_cast<size_t>(round) % copies].data(), row_bytes, options.dtype, n, y.data(), false, group});
   });
   const std::string what = "chunk " + std::to_string(chunk_rows);
   Print("chunked", what.c_str(), tokens, rows, n, seconds, static_cast<double>(bytes), 2.0 * static_cast<double>(tokens * rows * n), limits);
@@ -175,6 +177,10 @@ int Main(int argc, char** argv) {
     if (flag == "--threads") nchunk::SetThreads(std::atoi(value));
     if (flag == "--rounds") options.rounds = std::atoi(value);
     if (flag == "--only") options.only = value;
+    if (flag == "--dtype") {
+      const std::string names[] = {"f32", "bf16", "f16", "int8", "int4"};
+      options.dtype = static_cast<Dtype>(std::find(names, names + 4, value) - names);
+    }
     if (flag == "--target" && !nchunk::ForceTarget(value)) {
       std::fprintf(stderr, "this CPU cannot run target %s\n", value);
       return 1;

@@ -18,6 +18,8 @@ constexpr size_t kMaxSlices = 16;
 constexpr size_t kFewestSliceBytes = 64 * 1024;
 // Columns multiplied for every token before moving on: rows x columns then stay in the second-level cache.
 constexpr size_t kGemvColumns = 4096;
+// Weight bytes for each byte of a token's partial result: clearing and adding up the partials then costs little.
+constexpr size_t kWeightsToPartials = 16;
 
 struct Rows {
   const uint8_t** pointers;
@@ -40,39 +42,59 @@ Rows ListRows(const ChunkedMatmulArgs& args, CallScratch& scratch) {
   return rows;
 }
 
+QuantLayout LayoutOf(const ChunkedMatmulArgs& args) {
+  return {args.dtype, args.group_size, ScalesOffsetBytes(args.dtype, args.n), RowBytes(args.dtype, args.n, args.group_size)};
+}
+
+// Rows [begin, end) times x [tokens, rows.count], added to y [tokens, n].
+void MultiplySlice(const KernelTable& table, const ChunkedMatmulArgs& args, const Rows& rows, const float* x, size_t begin,
+                   size_t end, float* y) {
+  const bool quantised = IsQuantised(args.dtype);
+  const QuantLayout layout = LayoutOf(args);
+  const size_t rows_together = quantised ? kQuantGemvRows : kGemvRows;
+  const size_t column_step = args.tokens == 1 ? args.n : kGemvColumns;
+  const uint8_t* here[kGemvRows];
+  for (size_t row = begin; row < end; row += rows_together) {
+    const size_t count = std::min(rows_together, end - row);
+    const size_t next = row + count;
+    for (size_t column = 0; column < args.n; column += column_step) {
+      const size_t columns = std::min(column_step, args.n - column);
+      if (!quantised) {
+        for (size_t i = 0; i < count; ++i) here[i] = rows.pointers[row + i] + column * ElementBytes(args.dtype);
+      }
+      for (size_t t = 0; t < args.tokens; ++t) {
+        const float* xs = x + t * rows.count + row;
+        float* out = y + t * args.n + column;
+        const size_t next_count = t == 0 && column == 0 ? std::min(rows_together, end - next) : 0;
+        if (quantised) {
+          table.gemv_quant_rows(layout, rows.pointers + row, xs, count, column, columns, out, rows.pointers + next, next_count);
+        } else {
+          table.gemv_rows(here, xs, count, args.dtype, columns, out, rows.pointers + next, next_count);
+        }
+      }
+    }
+  }
+}
+
 // Few tokens: every slice of rows sums into its own partial result, and the partials are added in a fixed order.
 void FewTokens(const KernelTable& table, const ChunkedMatmulArgs& args, const Rows& rows, CallScratch& scratch) {
   const size_t tokens = args.tokens;
   const size_t outputs = tokens * args.n;
-  const size_t weight_bytes = rows.count * args.n * ElementBytes(args.dtype);
-  const size_t slices = std::clamp<size_t>(weight_bytes / kFewestSliceBytes, 1, std::min(kMaxSlices, rows.count));
-  const size_t slice_rows = RoundUp((rows.count + slices - 1) / slices, kGemvRows);
+  const size_t weight_bytes = rows.count * RowBytes(args.dtype, args.n, args.group_size);
+  const size_t worth = std::max(kFewestSliceBytes, kWeightsToPartials * args.n * sizeof(float));
+  const size_t slices = std::clamp<size_t>(weight_bytes / worth, 1, std::min(kMaxSlices, rows.count));
+  const size_t slice_rows = RoundUp((rows.count + slices - 1) / slices, kQuantGemvRows);
   float* x = scratch.packed.Take<float>(tokens * rows.count);
   for (size_t t = 0; t < tokens; ++t) {
     for (size_t i = 0; i < rows.count; ++i) x[t * rows.count + i] = args.x[t * args.k + rows.channels[i]];
   }
   const size_t used = (rows.count + slice_rows - 1) / slice_rows;
   float* partials = used == 1 ? args.y : scratch.partials.Take<float>(used * outputs);
-  const size_t element_bytes = ElementBytes(args.dtype);
   ThreadPool& pool = ThreadPool::Instance();
   pool.ParallelFor(used, [&](size_t slice) {
     float* y = partials + slice * outputs;
     if (used > 1 || !args.accumulate) std::memset(y, 0, outputs * sizeof(float));
-    const size_t end = std::min(rows.count, (slice + 1) * slice_rows);
-    const size_t column_step = tokens == 1 ? args.n : kGemvColumns;
-    const uint8_t* here[kGemvRows];
-    for (size_t row = slice * slice_rows; row < end; row += kGemvRows) {
-      const size_t count = std::min(kGemvRows, end - row);
-      const size_t next = row + count;
-      for (size_t column = 0; column < args.n; column += column_step) {
-        for (size_t i = 0; i < count; ++i) here[i] = rows.pointers[row + i] + column * element_bytes;
-        for (size_t t = 0; t < tokens; ++t) {
-          table.gemv_rows(here, x + t * rows.count + row, count, args.dtype, std::min(column_step, args.n - column),
-                          y + t * args.n + column, rows.pointers + next,
-                          t == 0 && column == 0 ? std::min(kGemvRows, end - next) : 0);
-        }
-      }
-    }
+    MultiplySlice(table, args, rows, x, slice * slice_rows, std::min(rows.count, (slice + 1) * slice_rows), y);
   });
   if (used == 1) return;
   constexpr size_t kColumnsTogether = 4096;
@@ -94,6 +116,8 @@ void FewTokens(const KernelTable& table, const ChunkedMatmulArgs& args, const Ro
 
 void ManyTokens(const KernelTable& table, const ChunkedMatmulArgs& args, const Rows& rows, CallScratch& scratch) {
   const GemmShape shape{args.tokens, rows.count, args.n, args.y, args.accumulate, nullptr, Activation::kNone};
+  const bool quantised = IsQuantised(args.dtype);
+  const QuantLayout layout = LayoutOf(args);
   const size_t element_bytes = ElementBytes(args.dtype);
   const auto pack_a = [&](size_t token, size_t k0, size_t kc, float* out) {
     for (size_t i = 0; i < kTileRows; ++i) {
@@ -103,6 +127,10 @@ void ManyTokens(const KernelTable& table, const ChunkedMatmulArgs& args, const R
     }
   };
   const auto pack_b = [&](size_t k0, size_t kc, size_t column, size_t columns, float* panels) {
+    if (quantised) {
+      table.pack_quant_rows(layout, rows.pointers + k0, kc, column, columns, panels, kc * table.panel_columns);
+      return;
+    }
     for (size_t c = 0; c < columns; c += table.panel_columns) {
       table.pack_rows(rows.pointers + k0, kc, (column + c) * element_bytes, args.dtype,
                       std::min(table.panel_columns, columns - c), panels + c * kc);
@@ -110,10 +138,14 @@ void ManyTokens(const KernelTable& table, const ChunkedMatmulArgs& args, const R
   };
   const auto lines_b = [&](size_t k0, size_t kc, size_t column, size_t columns, const uint8_t** list) {
     const uint8_t** end = list;
+    const size_t from = quantised ? QuantBytes(args.dtype, column) : column * element_bytes;
+    const size_t bytes = quantised ? QuantBytes(args.dtype, columns) : columns * element_bytes;
+    const size_t scale = quantised ? layout.scales_offset_bytes + 2 * (column / layout.group_size) : 0;
     for (size_t k = k0; k < k0 + kc; ++k) {
-      const uint8_t* row = rows.pointers[k] + column * element_bytes;
-      for (size_t b = 0; b < columns * element_bytes; b += 64) *end++ = row + b;
-      *end++ = row + columns * element_bytes - 1;
+      const uint8_t* row = rows.pointers[k] + from;
+      for (size_t b = 0; b < bytes; b += 64) *end++ = row + b;
+      *end++ = row + bytes - 1;
+      if (quantised) *end++ = rows.pointers[k] + scale;
     }
     return static_cast<size_t>(end - list);
   };

@@ -16,11 +16,23 @@ constexpr size_t kTileRows = 8;
 constexpr size_t kKeyBlock = 96;
 // Weight rows multiplied at once when there is one token.
 constexpr size_t kGemvRows = 8;
+// The same of quantised rows: with fewer weight bytes for each output, the outputs should be gone through less often.
+constexpr size_t kQuantGemvRows = 16;
+// Columns of a quantised product start at multiples of this: whole groups, and whole steps of every target.
+constexpr size_t kQuantStep = 64;
 
 // Addresses whose cache lines will be wanted soon.
 struct PrefetchList {
   const uint8_t* const* at;
   const uint8_t* const* end;
+};
+
+// Where the parts of a quantised row lie (RowBytes() in kernels.h).
+struct QuantLayout {
+  Dtype dtype;  // kI8 or kI4
+  size_t group_size;
+  size_t scales_offset_bytes;
+  size_t row_bytes;
 };
 
 struct AttentionBlock {
@@ -49,6 +61,12 @@ struct KernelTable {
   // y[0..n) += sum over i < count of xs[i] * row i; next_rows (next_count) are prefetched on the way.
   void (*gemv_rows)(const uint8_t* const* rows, const float* xs, size_t count, Dtype dtype, size_t n, float* y,
                     const uint8_t* const* next_rows, size_t next_count);
+  // Both for quantised rows: rows[i] is the start of a row. Columns [column, column + columns), `column` a multiple of kQuantStep
+  // (gemv) or of panel_columns (pack); pack fills neighbouring panels, `panel_stride` floats apart.
+  void (*gemv_quant_rows)(const QuantLayout& layout, const uint8_t* const* rows, const float* xs, size_t count,
+                          size_t column, size_t columns, float* y, const uint8_t* const* next_rows, size_t next_count);
+  void (*pack_quant_rows)(const QuantLayout& layout, const uint8_t* const* rows, size_t kc, size_t column, size_t columns,
+                          float* panels, size_t panel_stride);
   // y[j] = dot(x, row j of W [n, k]) for j < n.
   void (*dot_rows)(const float* x, size_t k, const uint8_t* weight, Dtype dtype, size_t n, float* y);
   // y [rows, columns] = activation(y + bias) with row stride ldy.

@@ -15,9 +15,12 @@ import addon from "@neuron-chunking/kernels-addon";
 /** `undefined`: done already. A promise: done when it settles. `await` serves both. */
 export type MaybeAsync = Promise<void> | undefined;
 
-/** Element type of a weight array, by the number the addon knows it by. */
-export const DTYPE = { f32: 0, bf16: 1, f16: 2 } as const;
-export type DtypeCode = (typeof DTYPE)[keyof typeof DTYPE];
+/** Element type of a weight array or of chunked rows, by the number the addon knows it by. */
+export const DTYPE = { f32: 0, bf16: 1, f16: 2, int8: 3, int4: 4 } as const;
+/** Of rows in chunks, which may be quantised. */
+export type RowDtypeCode = (typeof DTYPE)[keyof typeof DTYPE];
+/** Of every other weight. */
+export type DtypeCode = Exclude<RowDtypeCode, typeof DTYPE.int8 | typeof DTYPE.int4>;
 
 /** Activation that `linear` applies to its output, by the number the addon knows it by. */
 export const ACTIVATION = { none: 0, gelu: 1, geluTanh: 2 } as const;
@@ -43,6 +46,9 @@ export interface KernelsBinding {
    * `y [T, N] (+)= sum over chunks of x[:, rows] W[rows, :]`, x `[T, K]`. Chunk `c` holds rows `starts[c]` to
    * `starts[c] + lengths[c]`; its row `r` lies at `landing[chunkOffsetsBytes[c] + r * rowBytes]`, N elements of
    * `dtype`. `accumulate` adds to `y`, else `y` is overwritten. The result does not depend on the number of threads.
+   *
+   * Rows of int8 and int4 are N quants (int4: column `2i` in the low half of byte `i`, two's complement), then from the next
+   * even byte one little-endian binary16 scale for each `groupSize` (32 or 64) columns; weight = quant * scale.
    */
   chunkedMatmul(
     x: Float32Array,
@@ -54,10 +60,11 @@ export interface KernelsBinding {
     landing: Uint8Array,
     chunkOffsetsBytes: Float64Array,
     rowBytes: number,
-    dtype: DtypeCode,
+    dtype: RowDtypeCode,
     n: number,
     y: Float32Array,
     accumulate: boolean,
+    groupSize?: number,
   ): MaybeAsync;
 
   /** `y [T, N] = activation(x [T, K] W^T + bias)`, W `[N, K]` as Hugging Face stores it. */

@@ -1,4 +1,5 @@
-// Arithmetic of a streamed decoder on the CPU: weights of 2 or 4 bytes as they lie on flash, f32 accumulation.
+// Arithmetic of a streamed decoder on the CPU: weights as they lie on flash (f32, bf16, f16; rows of int8 and int4 with a scale
+// for each group), f32 accumulation.
 //
 // Every activation is f32 and row-major. Weights are bytes of any alignment. Nothing is checked here: the caller
 // guarantees that shapes and buffers agree. No function keeps a pointer after it returns. Every function may be called
@@ -13,10 +14,24 @@
 
 namespace nchunk {
 
-enum class Dtype : uint8_t { kF32 = 0, kBF16 = 1, kF16 = 2 };
+// kI8 and kI4 are dtypes of chunked rows only (see RowBytes).
+enum class Dtype : uint8_t { kF32 = 0, kBF16 = 1, kF16 = 2, kI8 = 3, kI4 = 4 };
 enum class Activation : uint8_t { kNone = 0, kGelu = 1, kGeluTanh = 2 };
 
+constexpr bool IsQuantised(Dtype dtype) { return dtype == Dtype::kI8 || dtype == Dtype::kI4; }
+// Of the dtypes that are not quantised.
 constexpr size_t ElementBytes(Dtype dtype) { return dtype == Dtype::kF32 ? 4 : 2; }
+
+// A quantised row of n weights is n quants, then one binary16 scale for each group of `group_size` (32 or 64) columns, the last of
+// which may be short; weight = quant * scale. kI8: a signed byte each. kI4: two's complement nibbles, column 2i in the low
+// half of byte i. The scales start at the next even byte of the row.
+constexpr size_t QuantBytes(Dtype dtype, size_t n) { return dtype == Dtype::kI8 ? n : (n + 1) / 2; }
+constexpr size_t ScalesOffsetBytes(Dtype dtype, size_t n) { return (QuantBytes(dtype, n) + 1) / 2 * 2; }
+// Bytes of one row of n weights. `group_size` matters for quantised dtypes only.
+constexpr size_t RowBytes(Dtype dtype, size_t n, size_t group_size) {
+  if (!IsQuantised(dtype)) return n * ElementBytes(dtype);
+  return ScalesOffsetBytes(dtype, n) + 2 * ((n + group_size - 1) / group_size);
+}
 
 // Targets this build has and this CPU can run, best first: "avx512", "avx2", "neon", "portable".
 std::vector<std::string> AvailableTargets();
@@ -58,6 +73,7 @@ struct ChunkedMatmulArgs {
   size_t n;
   float* y;
   bool accumulate;
+  size_t group_size = 0;  // columns per scale, 32 or 64; of kI8 and kI4 only
 };
 void ChunkedMatmul(const ChunkedMatmulArgs& args);
 

@@ -161,6 +161,7 @@ inline void PackRows(const uint8_t* const* rows, size_t kc, size_t column_bytes,
     case Dtype::kF32: return PackRowsOf<Dtype::kF32>(rows, kc, column_bytes, columns, panel);
     case Dtype::kBF16: return PackRowsOf<Dtype::kBF16>(rows, kc, column_bytes, columns, panel);
     case Dtype::kF16: return PackRowsOf<Dtype::kF16>(rows, kc, column_bytes, columns, panel);
+    default: return;  // quant-inl.h has the quantised ones
   }
 }
 
@@ -169,6 +170,7 @@ inline void Widen(const uint8_t* from, Dtype dtype, size_t count, float* to) {
     case Dtype::kF32: return WidenOf<Dtype::kF32>(from, count, to);
     case Dtype::kBF16: return WidenOf<Dtype::kBF16>(from, count, to);
     case Dtype::kF16: return WidenOf<Dtype::kF16>(from, count, to);
+    default: return;  // quant-inl.h has the quantised ones
   }
 }
 

@@ -91,6 +91,7 @@ inline void GemvRows(const uint8_t* const* rows, const float* xs, size_t count, 
     case Dtype::kF32: return GemvRowsOf<Dtype::kF32>(rows, xs, count, n, y, cursor);
     case Dtype::kBF16: return GemvRowsOf<Dtype::kBF16>(rows, xs, count, n, y, cursor);
     case Dtype::kF16: return GemvRowsOf<Dtype::kF16>(rows, xs, count, n, y, cursor);
+    default: return;  // quant-inl.h has the quantised ones
   }
 }
 
@@ -144,6 +145,7 @@ inline void DotRows(const float* x, size_t k, const uint8_t* weight, Dtype dtype
     case Dtype::kF32: return DotRowsOf<Dtype::kF32>(x, k, weight, n, y);
     case Dtype::kBF16: return DotRowsOf<Dtype::kBF16>(x, k, weight, n, y);
     case Dtype::kF16: return DotRowsOf<Dtype::kF16>(x, k, weight, n, y);
+    default: return;  // quant-inl.h has the quantised ones
   }
 }
 

@@ -5,6 +5,7 @@
 #include "simd/attention-inl.h"
 #include "simd/gemm-inl.h"
 #include "simd/gemv-inl.h"
+#include "simd/quant-inl.h"
 #include "simd/rows-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -19,6 +20,8 @@ constexpr KernelTable MakeTable(const char* name) {
       .pack_transposed = PackTransposed,
       .gemm_panel = GemmPanel,
       .gemv_rows = GemvRows,
+      .gemv_quant_rows = GemvQuantRows,
+      .pack_quant_rows = PackQuantRows,
       .dot_rows = DotRows,
       .epilogue = Epilogue,
       .attention_block = AttendBlock,

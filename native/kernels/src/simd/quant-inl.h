@@ -1,0 +1,215 @@
+// Products with int8 and int4 rows: quants are widened to f32 and multiplied by the activation times the group's scale, or by the
+// scale alone where a panel is packed.
+#ifndef NCHUNK_SIMD_QUANT_INL_H_
+#define NCHUNK_SIMD_QUANT_INL_H_
+
+#include "simd/gemv-inl.h"
+#include "simd/vector-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace nchunk {
+namespace HWY_NAMESPACE {
+
+// ---- loads of quants: the columns of one vector, as floats that are whole numbers
+
+template <Dtype kDtype>
+constexpr size_t QuantVectorBytes() {
+  return kDtype == Dtype::kI8 ? kLanes : kLanes / 2;
+}
+
+// The lanes of LoadQuants may be in an order of their own; InColumnOrder puts a vector (a sum of such vectors) right.
+template <Dtype kDtype>
+HWY_INLINE V LoadQuants(const uint8_t* bytes) {
+  if constexpr (kDtype == Dtype::kI8) {
+    const hn::Rebind<int8_t, DF> d8;
+    return hn::ConvertTo(df, hn::PromoteTo(DI(), hn::LoadU(d8, reinterpret_cast<const int8_t*>(bytes))));
+  } else {
+#if HWY_TARGET == HWY_AVX3
+    // Lane 2m gets nibble m of the first four bytes in its lowest bits, lane 2m + 1 that of the last four: the table look-up
+    // sees no other bits, so that two instructions make floats of nibbles.
+    uint64_t word;
+    memcpy(&word, bytes, sizeof(word));
+    const __m512i shifts = _mm512_set_epi32(28, 28, 24, 24, 20, 20, 16, 16, 12, 12, 8, 8, 4, 4, 0, 0);
+    const __m512i nibbles = _mm512_srlv_epi32(_mm512_set1_epi64(static_cast<long long>(word)), shifts);
+    return V{_mm512_permutexvar_ps(nibbles, _mm512_set_ps(-1, -2, -3, -4, -5, -6, -7, -8, 7, 6, 5, 4, 3, 2, 1, 0))};
+#else
+    // Each lane shifts its nibble to the top, and back with its sign.
+    static_assert(kLanes <= 8, "the nibbles of a vector must fit one lane");
+    uint32_t word = 0;
+    memcpy(&word, bytes, kLanes / 2);
+    alignas(64) static constexpr uint32_t kShifts[8] = {28, 24, 20, 16, 12, 8, 4, 0};
+    const auto high = hn::Set(DU(), word) << hn::Load(DU(), kShifts);
+    return hn::ConvertTo(df, hn::ShiftRight<28>(hn::BitCast(DI(), high)));
+#endif
+  }
+}
+
+template <Dtype kDtype>
+HWY_INLINE V InColumnOrder(V v) {
+#if HWY_TARGET == HWY_AVX3
+  if constexpr (kDtype == Dtype::kI4) {
+    const __m512i order = _mm512_set_epi32(15, 13, 11, 9, 7, 5, 3, 1, 14, 12, 10, 8, 6, 4, 2, 0);
+    return V{_mm512_permutexvar_ps(order, v.raw)};
+  }
+#endif
+  return v;
+}
+
+// The first `count` < kLanes columns, zeros behind them; reads nothing beyond them.
+template <Dtype kDtype>
+HWY_INLINE V LoadQuantsTail(const uint8_t* bytes, size_t count) {
+  uint8_t buffer[kLanes] = {};
+  memcpy(buffer, bytes, QuantBytes(kDtype, count));
+  if (kDtype == Dtype::kI4 && count % 2 == 1) buffer[count / 2] &= 0x0f;
+  return LoadQuants<kDtype>(buffer);
+}
+
+// to[g] = factor * scale g, for `count` binary16 scales at `bytes`.
+HWY_INLINE void ScaledScales(const uint8_t* bytes, size_t count, float factor, float* HWY_RESTRICT to) {
+  const V v = Broadcast(factor);
+  size_t g = 0;
+  for (; g + kLanes <= count; g += kLanes) hn::StoreU(LoadWeights<Dtype::kF16>(bytes + 2 * g) * v, df, to + g);
+  if (g < count) StoreTail(LoadWeightsTail<Dtype::kF16>(bytes + 2 * g, count - g) * v, to + g, count - g);
+}
+
+// ---- one token
+
+// Columns whose factors are kept at once; the outputs of as many stay in the first cache level.
+constexpr size_t kFactorColumns = 2048;
+constexpr size_t kFactorGroups = kFactorColumns / 32;
+
+// y[0..kQuantStep) += sum over rows of factor * quant; quants at rows[i] + at_bytes, factors of the two halves given.
+template <Dtype kDtype>
+HWY_INLINE void QuantStep(const uint8_t* const* rows, size_t count, size_t at_bytes, const float* HWY_RESTRICT low,
+                          const float* HWY_RESTRICT high, float* HWY_RESTRICT y) {
+  constexpr size_t kVectors = kQuantStep / kLanes;
+  V sums[kVectors];
+#pragma GCC unroll 16
+  for (size_t v = 0; v < kVectors; ++v) sums[v] = hn::Zero(df);
+  for (size_t i = 0; i < count; ++i) {
+    const uint8_t* row = rows[i] + at_bytes;
+    const V factors[2] = {Broadcast(low[i * kFactorGroups]), Broadcast(high[i * kFactorGroups])};
+#pragma GCC unroll 16
+    for (size_t v = 0; v < kVectors; ++v) {
+      sums[v] = hn::MulAdd(LoadQuants<kDtype>(row + v * QuantVectorBytes<kDtype>()), factors[v >= kVectors / 2], sums[v]);
+    }
+  }
+#pragma GCC unroll 16
+  for (size_t v = 0; v < kVectors; ++v) {
+    float* out = y + v * kLanes;
+    hn::StoreU(hn::LoadU(df, out) + InColumnOrder<kDtype>(sums[v]), df, out);
+  }
+}
+
+// The same for `columns` < kQuantStep.
+template <Dtype kDtype>
+HWY_INLINE void QuantRest(const uint8_t* const* rows, size_t count, size_t at_bytes, const float* low, const float* high,
+                          size_t columns, float* y) {
+  for (size_t j = 0; j < columns; j += kLanes) {
+    const size_t lanes = columns - j < kLanes ? columns - j : kLanes;
+    const float* factors = j < kQuantStep / 2 ? low : high;
+    V sum = hn::Zero(df);
+    for (size_t i = 0; i < count; ++i) {
+      const uint8_t* from = rows[i] + at_bytes + QuantBytes(kDtype, j);
+      const V quants = lanes == kLanes ? LoadQuants<kDtype>(from) : LoadQuantsTail<kDtype>(from, lanes);
+      sum = hn::MulAdd(quants, Broadcast(factors[i * kFactorGroups]), sum);
+    }
+    sum = InColumnOrder<kDtype>(sum);
+    if (lanes == kLanes) {
+      hn::StoreU(hn::LoadU(df, y + j) + sum, df, y + j);
+    } else {
+      StoreTail(LoadTail(y + j, lanes) + sum, y + j, lanes);
+    }
+  }
+}
+
+template <Dtype kDtype>
+HWY_INLINE void GemvQuantRowsOf(const QuantLayout& layout, const uint8_t* const* rows, const float* xs, size_t count,
+                                size_t column, size_t columns, float* HWY_RESTRICT y, PrefetchCursor cursor) {
+  alignas(64) float factors[kQuantGemvRows * kFactorGroups];
+  const size_t step_bytes = QuantBytes(kDtype, kQuantStep) + 2 * (kQuantStep / layout.group_size);
+  const size_t lines = (count * step_bytes + 63) / 64;
+  for (size_t from = 0; from < columns; from += kFactorColumns) {
+    const size_t here = columns - from < kFactorColumns ? columns - from : kFactorColumns;
+    const size_t first_group = (column + from) / layout.group_size;
+    const size_t groups = (here + layout.group_size - 1) / layout.group_size;
+    for (size_t i = 0; i < count; ++i) {
+      const uint8_t* scales = rows[i] + layout.scales_offset_bytes + 2 * first_group;
+      ScaledScales(scales, groups, xs[i], factors + i * kFactorGroups);
+    }
+    for (size_t j = 0; j < here; j += kQuantStep) {
+      const size_t at_bytes = QuantBytes(kDtype, column + from + j);
+      const float* low = factors + j / layout.group_size;
+      const float* high = factors + (j + kQuantStep / 2) / layout.group_size;
+      cursor.Advance(lines);
+      if (HWY_LIKELY(j + kQuantStep <= here)) {
+        QuantStep<kDtype>(rows, count, at_bytes, low, high, y + from + j);
+      } else {
+        QuantRest<kDtype>(rows, count, at_bytes, low, high, here - j, y + from + j);
+      }
+    }
+  }
+}
+
+inline void GemvQuantRows(const QuantLayout& layout, const uint8_t* const* rows, const float* xs, size_t count,
+                          size_t column, size_t columns, float* y, const uint8_t* const* next_rows, size_t next_count) {
+  const PrefetchCursor cursor{next_rows, next_count, layout.row_bytes};
+  if (layout.dtype == Dtype::kI8) return GemvQuantRowsOf<Dtype::kI8>(layout, rows, xs, count, column, columns, y, cursor);
+  return GemvQuantRowsOf<Dtype::kI4>(layout, rows, xs, count, column, columns, y, cursor);
+}
+
+// ---- packing
+
+template <Dtype kDtype>
+HWY_INLINE void PackQuantRowsOf(const QuantLayout& layout, const uint8_t* const* rows, size_t kc, size_t column,
+                                size_t columns, float* HWY_RESTRICT panels, size_t panel_stride) {
+  constexpr size_t kAhead = 16;  // rows, as in PackRowsOf
+  // Groups that panels packed together can touch: 4 panels of 48 columns, cut anywhere.
+  constexpr size_t kMaxGroups = 4 * kPanelColumns / 32 + 2;
+  alignas(64) float scales[kMaxGroups + kLanes];
+  const size_t first_group = column / layout.group_size;
+  const size_t groups = (column + columns - 1) / layout.group_size - first_group + 1;
+  const size_t bytes = QuantBytes(kDtype, columns);
+  const size_t shift = layout.group_size == 32 ? 5 : 6;
+  for (size_t k = 0; k < kc; ++k) {
+    if (k + kAhead < kc) {
+      const uint8_t* ahead = rows[k + kAhead] + QuantBytes(kDtype, column);
+      for (size_t b = 0; b < bytes; b += 64) Prefetch(ahead + b);
+      Prefetch(ahead + bytes - 1);
+    }
+    ScaledScales(rows[k] + layout.scales_offset_bytes + 2 * first_group, groups, 1.0f, scales);
+    const uint8_t* row = rows[k] + QuantBytes(kDtype, column);
+    float* panel = panels + k * kPanelColumns;
+    size_t in_panel = 0;
+    for (size_t j = 0; j < columns; j += kLanes) {
+      // A vector never crosses groups: it starts at a multiple of kLanes, which divides 32.
+      const V scale = Broadcast(scales[((column + j) >> shift) - first_group]);
+      const uint8_t* from = row + QuantBytes(kDtype, j);
+      const size_t left = columns - j;
+      const V quants = HWY_LIKELY(left >= kLanes) ? LoadQuants<kDtype>(from) : LoadQuantsTail<kDtype>(from, left);
+      hn::StoreU(InColumnOrder<kDtype>(quants * scale), df, panel + in_panel);
+      in_panel += kLanes;
+      if (in_panel == kPanelColumns) {
+        in_panel = 0;
+        panel += panel_stride;
+      }
+    }
+    if (in_panel != 0) {
+      for (; in_panel < kPanelColumns; in_panel += kLanes) hn::StoreU(hn::Zero(df), df, panel + in_panel);
+    }
+  }
+}
+
+inline void PackQuantRows(const QuantLayout& layout, const uint8_t* const* rows, size_t kc, size_t column, size_t columns,
+                          float* panels, size_t panel_stride) {
+  if (layout.dtype == Dtype::kI8) {
+    return PackQuantRowsOf<Dtype::kI8>(layout, rows, kc, column, columns, panels, panel_stride);
+  }
+  return PackQuantRowsOf<Dtype::kI4>(layout, rows, kc, column, columns, panels, panel_stride);
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace nchunk
+HWY_AFTER_NAMESPACE();
+
+#endif  // NCHUNK_SIMD_QUANT_INL_H_
