@@ -3,6 +3,7 @@ import { createSelector, importanceKept } from "@neuron-chunking/chunk-selector"
 import { FlashReader } from "@neuron-chunking/flash-reader";
 import {
   LatencyTable,
+  requestTable,
   selectedRows,
   type ChunkPlan,
   type DeviceProfile,
@@ -11,6 +12,7 @@ import { ensureRandomFile } from "../random-file";
 import { median } from "../statistics";
 import type { ReportProgress } from "../terminal/progress";
 import { lognormalImportance } from "./importance";
+import { DEMO_POLICIES, type DemoPolicy } from "./policy-run";
 
 /** The down projection of a 7B model (18944 inputs, 3584 bf16 outputs): PAPER's largest row count. */
 const ROWS = 18944;
@@ -20,8 +22,6 @@ const KEPT = 0.5;
 const IMPORTANCE_VARIATION = 1.3;
 const IMPORTANCE_SEED = 2025;
 const ROUNDS = 7;
-
-export type ScalePolicy = "dense" | "topk" | "chunk";
 
 export interface ScaleMeasurement {
   /** Median time of reading the plan, the selection not included. */
@@ -39,7 +39,7 @@ export interface ScaleReport {
   rowBytes: number;
   directIo: boolean;
   rounds: number;
-  policies: Record<ScalePolicy, ScaleMeasurement>;
+  policies: Record<DemoPolicy, ScaleMeasurement>;
 }
 
 interface PricedPlan {
@@ -67,21 +67,20 @@ function timed(select: () => ChunkPlan): PricedPlan {
   return { plan, selectNs: Number(process.hrtime.bigint() - startedAt) };
 }
 
-/** The fewest most important rows whose importance reaches `target` (a share of the total). */
+/** The fewest most important rows whose importance reaches `target`, a sum. */
 function rowsForImportance(importance: Float32Array, target: number): number {
   const descending = Float32Array.from(importance).sort().reverse();
-  const total = descending.reduce((sum, value) => sum + value, 0);
   let sum = 0;
   let rows = 0;
-  while (rows < descending.length && sum < target * total) sum += descending[rows++];
+  while (rows < descending.length && sum < target) sum += descending[rows++];
   return rows;
 }
 
-/** Algorithm 1 keeps half of the rows; top-k is given as many rows as it needs for the same importance. */
+/** Algorithm 1 keeps half of the rows; top-k and lagrange are given its importance to reach. */
 function selectPlans(
   importance: Float32Array,
   profile: DeviceProfile,
-): Record<ScalePolicy, PricedPlan> {
+): Record<DemoPolicy, PricedPlan> {
   const request = {
     importance,
     rows: ROWS,
@@ -92,19 +91,24 @@ function selectPlans(
     dense: createSelector("dense", { maxRows: ROWS }),
     topk: createSelector("topk", { maxRows: ROWS }),
     chunk: createSelector("chunk", { maxRows: ROWS }),
+    lagrange: createSelector("lagrange", { maxRows: ROWS }),
   };
   const chunk = timed(() => selectors.chunk.select({ ...request, budgetRows: ROWS * KEPT }));
-  const target = importanceKept(chunk.plan, importance);
-  const budgetRows = rowsForImportance(importance, target);
+  const total = importance.reduce((sum, value) => sum + value, 0);
+  const importanceTarget = importanceKept(chunk.plan, importance) * total;
+  const budgetRows = rowsForImportance(importance, importanceTarget);
+  // What this reader's batches charge for a chunk; Algorithm 1 keeps to the paper's T[s].
+  const priced = { ...request, table: requestTable(profile), importanceTarget };
   return {
     dense: timed(() => selectors.dense.select(request)),
     topk: timed(() => selectors.topk.select({ ...request, budgetRows })),
     chunk,
+    lagrange: timed(() => selectors.lagrange.select({ ...priced, effort: "quick" })),
   };
 }
 
 /**
- * Reads one real layer's worth of rows from this disk under the three policies at equal importance.
+ * Reads one real layer's worth of rows from this disk under the four policies at equal importance.
  * The order alternates between rounds; every read goes past the page cache where the file system allows it.
  */
 export async function measureAtScale(
@@ -119,11 +123,10 @@ export async function measureAtScale(
   const reader = await FlashReader.open(file, { tuning: profile.reader?.tuning ?? {} });
   try {
     const landing = reader.allocate(ROWS * ROW_BYTES + 2 * reader.alignmentBytes);
-    const times: Record<ScalePolicy, number[]> = { dense: [], topk: [], chunk: [] };
-    const bytesRead: Record<ScalePolicy, number> = { dense: 0, topk: 0, chunk: 0 };
-    const order: ScalePolicy[] = ["dense", "topk", "chunk"];
+    const times: Record<DemoPolicy, number[]> = { dense: [], topk: [], chunk: [], lagrange: [] };
+    const bytesRead: Record<DemoPolicy, number> = { dense: 0, topk: 0, chunk: 0, lagrange: 0 };
     for (let round = 0; round < ROUNDS; round += 1) {
-      for (const policy of round % 2 === 0 ? order : [...order].reverse()) {
+      for (const policy of round % 2 === 0 ? DEMO_POLICIES : [...DEMO_POLICIES].reverse()) {
         report(round / ROUNDS, `round ${round + 1} of ${ROUNDS}`);
         const result = await reader.readPlan(
           plans[policy].plan,
@@ -134,7 +137,7 @@ export async function measureAtScale(
         bytesRead[policy] = result.bytesRead;
       }
     }
-    const measurement = (policy: ScalePolicy): ScaleMeasurement => ({
+    const measurement = (policy: DemoPolicy): ScaleMeasurement => ({
       ns: median(times[policy]),
       selectNs: plans[policy].selectNs,
       bytesRead: bytesRead[policy],
@@ -151,6 +154,7 @@ export async function measureAtScale(
         dense: measurement("dense"),
         topk: measurement("topk"),
         chunk: measurement("chunk"),
+        lagrange: measurement("lagrange"),
       },
     };
   } finally {

@@ -17,7 +17,8 @@ const MAX_ANSWER_TOKENS = 64;
 /** Enough for a clip and its question; the KV cache is allocated at this size. */
 const CONTEXT_LENGTH = 512;
 
-export type DemoPolicy = "dense" | "topk" | "chunk";
+export const DEMO_POLICIES = ["dense", "topk", "chunk", "lagrange"] as const;
+export type DemoPolicy = (typeof DEMO_POLICIES)[number];
 
 /** All questions under one policy. Times and bytes are sums over the questions, prompt and answer. */
 export interface PolicyRun {

@@ -2,7 +2,7 @@ import type { Command } from "commander";
 import { DEMO_MODEL, DEMO_QUESTIONS } from "../assets";
 import { cacheFolder } from "../cache";
 import { measureAtScale } from "../demo/at-scale";
-import { runPolicy, type DemoPolicy, type PolicyRun } from "../demo/policy-run";
+import { DEMO_POLICIES, runPolicy, type PolicyRun } from "../demo/policy-run";
 import { describeRuns, describeScale, INTRODUCTION } from "../demo/text";
 import { profileOf } from "../device-profile";
 import { flashImageOf } from "../model-source";
@@ -11,13 +11,11 @@ import { formatBytes } from "../terminal/format";
 import { withProgress } from "../terminal/progress";
 import { runVerb } from "./run-verb";
 
-const POLICIES: DemoPolicy[] = ["dense", "topk", "chunk"];
-
 export function registerDemo(program: Command): void {
   program
     .command("demo")
     .description(
-      "Ask the bundled model about bundled pictures, three ways, and show what the reads cost.",
+      "Ask the bundled model about bundled pictures, four ways, and show what the reads cost.",
     )
     .option("--json", "print the tables as JSON")
     .action((options: { json?: boolean }) =>
@@ -31,7 +29,7 @@ export function registerDemo(program: Command): void {
         );
         const imageDir = await flashImageOf(DEMO_MODEL, signal);
         const runs: PolicyRun[] = [];
-        for (const policy of POLICIES) {
+        for (const policy of DEMO_POLICIES) {
           output.line(`\n${policy}:`);
           runs.push(await runPolicy(policy, imageDir, questions, profile, output, signal));
         }
