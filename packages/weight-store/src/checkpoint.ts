@@ -24,7 +24,7 @@ export interface CheckpointTensor {
   name: string;
   /** Name in the file. */
   sourceName: string;
-  dtype: DType;
+  dtype: Exclude<DType, "u32">;
   shape: readonly number[];
   path: string;
   offsetBytes: number;

@@ -4,20 +4,20 @@ import { basename, dirname, join, resolve } from "node:path";
 import { openCheckpoint, type Checkpoint } from "./checkpoint.js";
 import { asFileError, WeightStoreError } from "./errors.js";
 import { hashFile, requireSpace, syncDirectory } from "./files.js";
-import { permutationTensorName, planImage, type ImagePlan } from "./image-plan.js";
+import { imageManifest } from "./image-manifest.js";
+import { planImage, type ImagePlan } from "./image-plan.js";
 import { ImageWriter } from "./image-writer.js";
 import { Journal } from "./journal.js";
 import { lock } from "./lock.js";
 import {
   FLASH_FILE,
   MANIFEST_FILE,
-  manifestHead,
   RESIDENT_FILE,
   writeManifest,
-  type HashedFile,
   type Manifest,
   type SourceFile,
 } from "./manifest.js";
+import { quantisedFormat } from "./quantised-row.js";
 import {
   optionsSha256,
   requireUnchanged,
@@ -59,8 +59,14 @@ export interface ConvertOptions extends ImageOptions {
  */
 export async function convertCheckpoint(options: ConvertOptions): Promise<Manifest> {
   options.signal?.throwIfAborted();
+  const quantised = quantisedFormat(options);
   const checkpoint = await settleTiedHead(await openCheckpoint(options.checkpointDir));
-  const plan = planImage(checkpoint, options.bundled ?? true, options.permutations ?? {});
+  const plan = planImage(
+    checkpoint,
+    options.bundled ?? true,
+    options.permutations ?? {},
+    quantised,
+  );
   const outputDir = resolve(options.outputDir);
   try {
     await mkdir(dirname(outputDir), { recursive: true });
@@ -184,7 +190,10 @@ class Conversion {
       this.begin("finish", MANIFEST_FILE);
       const files = await writer.copyFiles(this.sources.filter(({ weights }) => !weights));
       await requireUnchanged(this.sources);
-      const manifest = this.manifest(sourceFiles, optionsHash, flash, resident, files);
+      const bundled = this.options.bundled ?? true;
+      const made = { bundled, sourceFiles, optionsSha256: optionsHash };
+      const written = { flash, resident, files };
+      const manifest = imageManifest(this.checkpoint, this.plan, made, written);
       await writeManifest(this.journal.dir, manifest);
       this.begin("finish", MANIFEST_FILE);
       return manifest;
@@ -217,74 +226,14 @@ class Conversion {
     for (const { name, path, sizeBytes, mtimeMs } of this.sources) {
       this.begin("hash", name);
       const item = `source/${name}`;
-      let sha256 = this.journal.finished(item);
+      let sha256 = this.journal.finished(item)?.sha256;
       if (sha256 === undefined) {
         sha256 = await hashFile(path, (bytes) => this.advance(bytes));
-        this.journal.note(item, sha256);
+        this.journal.note(item, { sha256 });
         await this.journal.commit();
       } else this.advance(sizeBytes);
       files.push({ name, sizeBytes, sha256, mtimeMs });
     }
     return files;
-  }
-
-  private manifest(
-    sourceFiles: SourceFile[],
-    optionsHash: string,
-    flash: readonly string[],
-    resident: readonly string[],
-    files: HashedFile[],
-  ): Manifest {
-    const { plan, checkpoint } = this;
-    return {
-      ...manifestHead(),
-      bundled: this.options.bundled ?? true,
-      model: checkpoint.model,
-      source: {
-        files: sourceFiles,
-        optionsSha256: optionsHash,
-        ignoredTensors: checkpoint.ignoredTensors,
-      },
-      flash: {
-        file: FLASH_FILE,
-        sizeBytes: plan.flash.fileBytes,
-        bundles: plan.bundles.map((bundle, index) => ({
-          name: bundle.name,
-          kind: bundle.kind,
-          layer: bundle.layer,
-          offsetBytes: plan.flash.tensors[index].offsetBytes,
-          rows: bundle.rows,
-          rowBytes: bundle.rowBytes,
-          dtype: bundle.dtype,
-          parts: bundle.parts.map(({ name, columnOffset, columns }) => ({
-            name,
-            columnOffset,
-            columns,
-          })),
-          sha256: flash[index],
-          ...(bundle.rowOrder === undefined
-            ? {}
-            : {
-                permutation: {
-                  tensor: permutationTensorName(bundle.name),
-                  folded: bundle.folded,
-                },
-              }),
-        })),
-      },
-      resident: {
-        file: RESIDENT_FILE,
-        sizeBytes: plan.resident.fileBytes,
-        tensors: plan.resident.tensors.map((tensor, index) => ({
-          name: tensor.name,
-          dtype: tensor.dtype,
-          shape: [...tensor.shape],
-          offsetBytes: tensor.offsetBytes,
-          lengthBytes: tensor.lengthBytes,
-          sha256: resident[index],
-        })),
-      },
-      files,
-    };
   }
 }

@@ -1,7 +1,14 @@
 import { WeightStoreError } from "./errors.js";
+import type { QuantisedDType } from "./quantised-row.js";
 
 /** Element types of weights this package stores and hands out. `u32` is used for permutations only. */
 export type DType = "f32" | "bf16" | "f16" | "u32";
+
+/** Types of the weights of a bundle: the checkpoint's, or quantised ones, whose rows are bytes to other tools. */
+export type BundleDType = Exclude<DType, "u32"> | QuantisedDType;
+
+/** Element types of the tensors an image's files declare: quantised rows are `u8` there. */
+export type StorageDType = DType | "u8";
 
 /** Bytes of one element. */
 export const DTYPE_BYTES: Readonly<Record<DType, number>> = { f32: 4, bf16: 2, f16: 2, u32: 4 };
@@ -39,7 +46,8 @@ const FROM_SAFETENSORS: ReadonlyMap<string, DType> = new Map([
   ["U32", "u32"],
 ]);
 
-const TO_SAFETENSORS: Readonly<Record<DType, string>> = {
+const TO_SAFETENSORS: Readonly<Record<StorageDType, string>> = {
+  u8: "U8",
   f32: "F32",
   bf16: "BF16",
   f16: "F16",
@@ -47,15 +55,24 @@ const TO_SAFETENSORS: Readonly<Record<DType, string>> = {
 };
 
 /** The safetensors spelling of a dtype. */
-export function safetensorsDType(dtype: DType): string {
+export function safetensorsDType(dtype: StorageDType): string {
   return TO_SAFETENSORS[dtype];
+}
+
+/** Bytes of one element of a tensor in an image's files. */
+export function storageBytes(dtype: StorageDType): number {
+  return dtype === "u8" ? 1 : DTYPE_BYTES[dtype];
 }
 
 /**
  * The dtype of a weight tensor.
  * @throws WeightStoreError UNSUPPORTED_DTYPE for anything but F32, BF16 and F16.
  */
-export function weightDType(safetensorsName: string, tensor: string, path: string): DType {
+export function weightDType(
+  safetensorsName: string,
+  tensor: string,
+  path: string,
+): Exclude<DType, "u32"> {
   const dtype = FROM_SAFETENSORS.get(safetensorsName);
   if (dtype === undefined || dtype === "u32") {
     throw new WeightStoreError(
@@ -66,9 +83,4 @@ export function weightDType(safetensorsName: string, tensor: string, path: strin
     );
   }
   return dtype;
-}
-
-/** The dtype of a tensor of a flash image, or undefined for one it does not use (padding). */
-export function imageDType(safetensorsName: string): DType | undefined {
-  return FROM_SAFETENSORS.get(safetensorsName);
 }

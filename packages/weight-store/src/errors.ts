@@ -34,6 +34,8 @@ export type WeightStoreErrorCode =
   | "UNEXPECTED_TENSOR"
   /** A bad option: an unknown bundle, a permutation that is not one, ... */
   | "INVALID_ARGUMENT"
+  /** A weight that cannot be quantised: NaN, infinite, or too large for its scale. */
+  | "INVALID_WEIGHT"
   /** `manifest.json` is malformed or contradicts the files beside it. */
   | "INVALID_MANIFEST"
   /** The flash image was written in a schema version this release cannot read. */

@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import { FlashReader } from "@neuron-chunking/flash-reader";
 import type { ReaderTuning } from "@neuron-chunking/latency-model";
-import { DTYPE_BYTES, imageDType, type DType } from "./dtype.js";
+import { DTYPE_BYTES, safetensorsDType, type BundleDType } from "./dtype.js";
 import { WeightStoreError } from "./errors.js";
 import { readJsonObject } from "./json-fields.js";
 import { readManifest, type BundlePart, type Manifest, type ManifestBundle } from "./manifest.js";
@@ -9,6 +9,7 @@ import { requirePermutation } from "./permutation.js";
 import { ResidentTensors, type TensorView } from "./resident-tensors.js";
 import { readSafetensorsHeader, type SafetensorsHeader } from "./safetensors.js";
 import type { BundleKind } from "./image-plan.js";
+import type { GroupSize } from "./quantised-row.js";
 
 /** One bundle of a flash image: matrix [rows, columns], row i at offsetBytes + i * rowBytes of the flash file. */
 export interface BundleInfo {
@@ -21,7 +22,10 @@ export interface BundleInfo {
   /** Input channels K. */
   readonly rows: number;
   readonly rowBytes: number;
-  readonly dtype: DType;
+  /** Of the weights; rows of "int8" and "int4" are `[quants][scales]`, see the README. */
+  readonly dtype: BundleDType;
+  /** Of "int8" and "int4": neighbouring columns that share a scale. */
+  readonly groupSize?: GroupSize;
   /** Projections side by side in each row, in column order. */
   readonly parts: readonly BundlePart[];
   /**
@@ -136,7 +140,11 @@ export async function openFlashImage(
 
 function bundleInfo(bundle: ManifestBundle, tensors: ResidentTensors): BundleInfo {
   const { name, kind, layer, offsetBytes, rows, rowBytes, dtype, parts, permutation } = bundle;
-  const info = { name, kind, layer, offsetBytes, rows, rowBytes, dtype, parts };
+  const { groupSize } = bundle;
+  const info = {
+    ...{ name, kind, layer, offsetBytes, rows, rowBytes, dtype, parts },
+    ...(groupSize === undefined ? {} : { groupSize }),
+  };
   if (permutation === undefined) return info;
   const { bytes } = tensors.get(permutation.tensor);
   const storedOrder = new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4);
@@ -151,14 +159,17 @@ function checkFlash(manifest: Manifest, header: SafetensorsHeader): void {
   for (const bundle of manifest.flash.bundles) {
     const { name, dtype, rows, rowBytes, parts } = bundle;
     const columns = parts.reduce((sum, part) => sum + part.columns, 0);
+    // The row size of quantised rows was checked with the manifest; to other tools they are bytes.
+    const quantised = dtype === "int8" || dtype === "int4";
+    const neededBytes = quantised ? rowBytes : columns * DTYPE_BYTES[dtype];
     const expected = {
-      dtype,
-      shape: [rows, columns],
+      dtype: safetensorsDType(quantised ? "u8" : dtype),
+      shape: [rows, quantised ? rowBytes : columns],
       offsetBytes: bundle.offsetBytes,
-      lengthBytes: rows * columns * DTYPE_BYTES[dtype],
+      lengthBytes: rows * neededBytes,
     };
     requireEqual(header.path, name, expected, found(header, name));
-    requireEqual(header.path, `rowBytes of ${name}`, rowBytes, columns * DTYPE_BYTES[dtype]);
+    requireEqual(header.path, `rowBytes of ${name}`, rowBytes, neededBytes);
     const offsets = parts.map(({ columnOffset }) => columnOffset);
     const ends = parts.map(({ columns: width }, index) => offsets[index] + width);
     requireEqual(header.path, `parts of ${name}`, [0, ...ends.slice(0, -1)], offsets);
@@ -168,7 +179,7 @@ function checkFlash(manifest: Manifest, header: SafetensorsHeader): void {
 function checkResident(manifest: Manifest, header: SafetensorsHeader): void {
   requireEqual(header.path, "its size", manifest.resident.sizeBytes, header.fileBytes);
   for (const { name, dtype, shape, offsetBytes, lengthBytes } of manifest.resident.tensors) {
-    const expected = { dtype, shape, offsetBytes, lengthBytes };
+    const expected = { dtype: safetensorsDType(dtype), shape, offsetBytes, lengthBytes };
     requireEqual(header.path, name, expected, found(header, name));
   }
 }
@@ -177,7 +188,7 @@ function found(header: SafetensorsHeader, name: string): unknown {
   const entry = header.tensors.get(name);
   if (entry === undefined) return undefined;
   const { shape, offsetBytes, lengthBytes } = entry;
-  return { dtype: imageDType(entry.dtype), shape, offsetBytes, lengthBytes };
+  return { dtype: entry.dtype, shape, offsetBytes, lengthBytes };
 }
 
 function requireEqual(path: string, what: string, expected: unknown, got: unknown): void {

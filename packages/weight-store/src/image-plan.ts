@@ -3,6 +3,7 @@ import { DTYPE_BYTES, type DType } from "./dtype.js";
 import { WeightStoreError } from "./errors.js";
 import type { DecoderShape, ExpectedTensor } from "./families/shapes.js";
 import { inversePermutation, requirePermutation } from "./permutation.js";
+import { quantisedRowLayout, type QuantisedFormat } from "./quantised-row.js";
 import { layOutFile, PAGE_BYTES, type FileLayout, type TensorSpec } from "./safetensors-layout.js";
 
 /** Projections that share an input, stored side by side in one row; unbundled images store each alone. */
@@ -41,8 +42,12 @@ export interface BundlePlan {
   layer: number;
   rows: number;
   columns: number;
+  /** Of a stored row. */
   rowBytes: number;
-  dtype: DType;
+  /** Of the sources. */
+  dtype: Exclude<DType, "u32">;
+  /** What the weights become; absent: they are stored as in the sources. */
+  quantised?: QuantisedFormat;
   parts: PartPlan[];
   /** rowOrder[stored row] = original input channel; absent: the original order. */
   rowOrder?: Uint32Array;
@@ -99,12 +104,14 @@ export function permutationTensorName(bundle: string): string {
 /**
  * Checks every tensor of a checkpoint against its configuration and decides where each byte of the image goes.
  * @param permutations By bundle name: permutation[stored row] = original input channel.
+ * @param quantised What the bundles' weights become; absent: they are stored as they are.
  * @throws WeightStoreError MISSING_TENSOR, UNEXPECTED_TENSOR, SHAPE_MISMATCH, UNSUPPORTED_DTYPE, INVALID_ARGUMENT.
  */
 export function planImage(
   checkpoint: Checkpoint,
   bundled: boolean,
   permutations: Readonly<Record<string, Uint32Array>>,
+  quantised?: QuantisedFormat,
 ): ImagePlan {
   const { decoder } = checkpoint.model;
   const expected = [...checkpoint.family.residents(checkpoint.model), ...headTensor(checkpoint)];
@@ -113,7 +120,7 @@ export function planImage(
   const bundles: BundlePlan[] = [];
   for (let layer = 0; layer < decoder.layers; layer++) {
     for (const group of bundled ? BUNDLED : UNBUNDLED) {
-      bundles.push(planBundle(checkpoint, layer, group));
+      bundles.push(planBundle(checkpoint, layer, group, quantised));
     }
   }
   applyPermutations(bundles, permutations);
@@ -121,9 +128,16 @@ export function planImage(
   return {
     bundles,
     residents,
-    flash: layOutFile(bundles.map(bundleSpec), { format: "neuron-chunking/flash" }),
+    flash: layOutFile(bundles.map(bundleSpec), flashMetadata(quantised)),
     resident: layOutFile(residents.map(residentSpec), { format: "neuron-chunking/resident" }),
   };
+}
+
+/** Tells whoever opens the file with another tool what the bytes of quantised rows are. */
+function flashMetadata(quantised: QuantisedFormat | undefined): Record<string, string> {
+  const format = "neuron-chunking/flash";
+  if (quantised === undefined) return { format };
+  return { format, dtype: quantised.dtype, groupSize: String(quantised.groupSize) };
 }
 
 /** A head in the checkpoint is used; without one the embeddings must be declared as the head. */
@@ -198,7 +212,12 @@ function sameShape(a: readonly number[], b: readonly number[]): boolean {
   return a.length === b.length && a.every((size, index) => size === b[index]);
 }
 
-function planBundle(checkpoint: Checkpoint, layer: number, group: ProjectionGroup): BundlePlan {
+function planBundle(
+  checkpoint: Checkpoint,
+  layer: number,
+  group: ProjectionGroup,
+  quantised: QuantisedFormat | undefined,
+): BundlePlan {
   const parts: PartPlan[] = [];
   let columns = 0;
   for (const projection of group.projections) {
@@ -223,8 +242,12 @@ function planBundle(checkpoint: Checkpoint, layer: number, group: ProjectionGrou
     layer,
     rows: shape[1],
     columns,
-    rowBytes: columns * DTYPE_BYTES[dtype],
+    rowBytes:
+      quantised === undefined
+        ? columns * DTYPE_BYTES[dtype]
+        : quantisedRowLayout(quantised, columns).rowBytes,
     dtype,
+    ...(quantised === undefined ? {} : { quantised }),
     parts,
     folded: false,
   };
@@ -293,8 +316,10 @@ function planResidents(
   return residents;
 }
 
-function bundleSpec({ name, dtype, rows, columns }: BundlePlan): TensorSpec {
-  return { name, dtype, shape: [rows, columns], alignmentBytes: PAGE_BYTES };
+function bundleSpec({ name, dtype, quantised, rows, columns, rowBytes }: BundlePlan): TensorSpec {
+  return quantised === undefined
+    ? { name, dtype, shape: [rows, columns], alignmentBytes: PAGE_BYTES }
+    : { name, dtype: "u8", shape: [rows, rowBytes], alignmentBytes: PAGE_BYTES };
 }
 
 function residentSpec({ name, dtype, shape }: ResidentPlan): TensorSpec {

@@ -3,7 +3,7 @@ import { open, type FileHandle } from "node:fs/promises";
 import { join } from "node:path";
 import { blockPair, BLOCK_BYTES, readBlocks, writeFully } from "./files.js";
 import type { ImagePlan, ResidentPlan } from "./image-plan.js";
-import type { Journal } from "./journal.js";
+import type { FinishedItem, Journal } from "./journal.js";
 import { FLASH_FILE, RESIDENT_FILE, type HashedFile } from "./manifest.js";
 import type { FileLayout } from "./safetensors-layout.js";
 import { Workspace, writeBundle } from "./write-bundle.js";
@@ -36,8 +36,8 @@ export class ImageWriter {
     this.commitBytes = Math.min(COMMIT_BYTES, imageBytes / COMMITS_PER_IMAGE);
   }
 
-  /** @returns The SHA-256 of every bundle and of every resident tensor, in plan order. */
-  async write(): Promise<{ flash: string[]; resident: string[] }> {
+  /** @returns The hash of every bundle and of every resident tensor, in plan order. */
+  async write(): Promise<{ flash: FinishedItem[]; resident: FinishedItem[] }> {
     const { bundles, residents, flash, resident } = this.plan;
     return {
       flash: await this.writeFile(FLASH_FILE, "bundles", flash, (file, index) =>
@@ -78,8 +78,8 @@ export class ImageWriter {
     name: string,
     phase: "bundles" | "resident",
     layout: FileLayout,
-    writeItem: (file: FileHandle, index: number) => Promise<string>,
-  ): Promise<string[]> {
+    writeItem: (file: FileHandle, index: number) => Promise<FinishedItem>,
+  ): Promise<FinishedItem[]> {
     // Neither "w" nor "a": what an interrupted run wrote must stay.
     const file = await open(join(this.journal.dir, name), "a").then(async (created) => {
       await created.close();
@@ -88,13 +88,13 @@ export class ImageWriter {
     try {
       await file.truncate(layout.fileBytes);
       await writeFully(file, layout.header, 0);
-      const hashes: string[] = [];
+      const items: FinishedItem[] = [];
       for (const [index, tensor] of layout.tensors.entries()) {
-        hashes.push(await this.item(file, phase, tensor, () => writeItem(file, index)));
+        items.push(await this.item(file, phase, tensor, () => writeItem(file, index)));
       }
       await this.commit(file);
       await file.sync();
-      return hashes;
+      return items;
     } finally {
       await file.close();
     }
@@ -104,8 +104,8 @@ export class ImageWriter {
     file: FileHandle,
     phase: "bundles" | "resident",
     tensor: { name: string; lengthBytes: number },
-    write: () => Promise<string>,
-  ): Promise<string> {
+    write: () => Promise<FinishedItem>,
+  ): Promise<FinishedItem> {
     const item = `${phase}/${tensor.name}`;
     this.hooks.onItem(phase, tensor.name);
     const finished = this.journal.finished(item);
@@ -113,11 +113,11 @@ export class ImageWriter {
       this.hooks.onBytes(tensor.lengthBytes);
       return finished;
     }
-    const sha256 = await write();
-    this.journal.note(item, sha256);
+    const written = await write();
+    this.journal.note(item, written);
     this.uncommittedBytes += tensor.lengthBytes;
     if (this.uncommittedBytes >= this.commitBytes) await this.commit(file);
-    return sha256;
+    return written;
   }
 
   private async commit(file: FileHandle): Promise<void> {
@@ -130,18 +130,18 @@ export class ImageWriter {
     file: FileHandle,
     offsetBytes: number,
     { source }: ResidentPlan,
-  ): Promise<string> {
+  ): Promise<FinishedItem> {
     if (source instanceof Uint32Array) {
       const bytes = new Uint8Array(source.buffer, source.byteOffset, source.byteLength);
       await writeFully(file, bytes, offsetBytes);
       this.hooks.onBytes(bytes.length);
-      return createHash("sha256").update(bytes).digest("hex");
+      return { sha256: createHash("sha256").update(bytes).digest("hex") };
     }
     const from = await this.hooks.source(source.path);
     const { path, lengthBytes } = source;
-    return this.copy(from, path, source.offsetBytes, lengthBytes, file, offsetBytes, (bytes) =>
-      this.hooks.onBytes(bytes),
-    );
+    const onBytes = (bytes: number) => this.hooks.onBytes(bytes);
+    const range = [source.offsetBytes, lengthBytes] as const;
+    return { sha256: await this.copy(from, path, ...range, file, offsetBytes, onBytes) };
   }
 
   private async copy(

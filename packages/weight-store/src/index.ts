@@ -5,7 +5,7 @@ export {
   type EnsureFlashImageOptions,
 } from "./cache.js";
 export { convertCheckpoint, type ConvertOptions, type ConvertProgress } from "./convert.js";
-export { DTYPE_BYTES, type DType } from "./dtype.js";
+export { DTYPE_BYTES, type BundleDType, type DType } from "./dtype.js";
 export {
   WeightStoreError,
   type WeightStoreErrorCode,
@@ -31,6 +31,7 @@ export {
   type ManifestTensor,
   type SourceFile,
 } from "./manifest.js";
+export type { GroupSize, QuantisationError, QuantisedDType } from "./quantised-row.js";
 export type { TensorView } from "./resident-tensors.js";
 export {
   readSafetensorsHeader,

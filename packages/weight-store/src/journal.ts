@@ -2,23 +2,31 @@ import { mkdir, open, readFile, rm, type FileHandle } from "node:fs/promises";
 import { join } from "node:path";
 import { isObject } from "./json-fields.js";
 import { syncDirectory, writeFully } from "./files.js";
+import type { QuantisationError } from "./quantised-row.js";
 
 /**
  * The record that lets an interrupted conversion go on: `journal.jsonl` in the unfinished directory. Its first line is
  * the key of the conversion (sources and options), every other line an item whose bytes are on the disk for good, with
- * its SHA-256. A line that was being written when the process died is not followed by a newline, and is dropped.
+ * its SHA-256 and, where it was quantised, its error. A line that was being written when the process died is not followed by a newline, and is dropped.
  */
 const JOURNAL_FILE = "journal.jsonl";
 
+/** What is known of an item once its bytes are written. */
+export interface FinishedItem {
+  sha256: string;
+  /** Of a quantised bundle. */
+  error?: QuantisationError;
+}
+
 export class Journal {
-  private readonly completed: Map<string, string>;
+  private readonly completed: Map<string, FinishedItem>;
   private pending: string[] = [];
 
   private constructor(
     readonly dir: string,
     private readonly file: FileHandle,
     private endBytes: number,
-    completed: Map<string, string>,
+    completed: Map<string, FinishedItem>,
   ) {
     this.completed = completed;
   }
@@ -39,15 +47,15 @@ export class Journal {
     return journal;
   }
 
-  /** The hash of an item that is finished and durable, or undefined. */
-  finished(item: string): string | undefined {
+  /** What an item that is finished and durable came to, or undefined. */
+  finished(item: string): FinishedItem | undefined {
     return this.completed.get(item);
   }
 
   /** Notes an item as written; it counts only after the next {@link commit}. */
-  note(item: string, sha256: string): void {
-    this.pending.push(JSON.stringify({ item, sha256 }));
-    this.completed.set(item, sha256);
+  note(item: string, finished: FinishedItem): void {
+    this.pending.push(JSON.stringify({ item, ...finished }));
+    this.completed.set(item, finished);
   }
 
   /** Makes the noted items durable. The caller has synced their bytes before. */
@@ -79,7 +87,7 @@ export class Journal {
 async function readJournal(
   path: string,
   key: string,
-): Promise<{ completed: Map<string, string>; endBytes: number } | undefined> {
+): Promise<{ completed: Map<string, FinishedItem>; endBytes: number } | undefined> {
   let text: string;
   try {
     text = await readFile(path, "utf8");
@@ -90,13 +98,20 @@ async function readJournal(
   const lines = text.slice(0, text.lastIndexOf("\n") + 1).split("\n");
   const [first, ...rest] = lines.filter((line) => line !== "").map(parseLine);
   if (first?.["key"] !== key) return undefined;
-  const completed = new Map<string, string>();
+  const completed = new Map<string, FinishedItem>();
   for (const line of rest) {
-    const { item, sha256 } = line ?? {};
+    const { item, sha256, error } = line ?? {};
     if (typeof item !== "string" || typeof sha256 !== "string") return undefined;
-    completed.set(item, sha256);
+    if (error === undefined) completed.set(item, { sha256 });
+    else if (isQuantisationError(error)) completed.set(item, { sha256, error });
+    else return undefined;
   }
   return { completed, endBytes: Buffer.byteLength(lines.join("\n")) };
+}
+
+function isQuantisationError(value: unknown): value is QuantisationError {
+  if (!isObject(value)) return false;
+  return typeof value["mean"] === "number" && typeof value["worst"] === "number";
 }
 
 /** One line of JSON as an object, or undefined. */

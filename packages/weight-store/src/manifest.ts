@@ -1,17 +1,26 @@
 import { join } from "node:path";
-import type { DType } from "./dtype.js";
+import type { BundleDType, DType } from "./dtype.js";
 import { WeightStoreError } from "./errors.js";
 import type { DecoderShape, ModelShape, VisionShape } from "./families/shapes.js";
 import { writeDurably } from "./files.js";
 import { BUNDLE_KINDS, type BundleKind } from "./image-plan.js";
 import { Fields, readJsonObject } from "./json-fields.js";
+import {
+  GROUP_SIZES,
+  QUANTISED_DTYPES,
+  quantisedRowLayout,
+  type GroupSize,
+  type QuantisationError,
+} from "./quantised-row.js";
 
 export const MANIFEST_FILE = "manifest.json";
 export const FLASH_FILE = "flash.safetensors";
 export const RESIDENT_FILE = "resident.safetensors";
 const FORMAT = "neuron-chunking/flash-image";
-/** Raised with every change that an older reader would misunderstand. */
-export const SCHEMA_VERSION = 1;
+/** The newest version this release reads. Raised with every change that an older reader would misunderstand. */
+export const SCHEMA_VERSION = 2;
+/** Images without quantised rows are written as before them, for older releases to read. */
+const SCHEMA_VERSION_UNQUANTISED = 1;
 
 /** A file by name, size and content. */
 export interface HashedFile {
@@ -47,10 +56,14 @@ export interface ManifestBundle {
   /** Input channels. */
   rows: number;
   rowBytes: number;
-  dtype: DType;
+  dtype: BundleDType;
+  /** Of "int8" and "int4": neighbouring columns that share a scale. */
+  groupSize?: GroupSize;
   parts: BundlePart[];
   /** Of the rows * rowBytes bytes. */
   sha256: string;
+  /** Of "int8" and "int4": what the weights were, and what it cost to leave that. */
+  quantisedFrom?: { dtype: SourceDType; error: QuantisationError };
   /** Present when rows are stored in another order than the checkpoint's channels. */
   permutation?: {
     /** U32 tensor in the resident file: entry i is the original channel of stored row i. */
@@ -73,7 +86,7 @@ export interface ManifestTensor {
 /** What a flash image holds and where: the parsed and checked `manifest.json`. */
 export interface Manifest {
   format: typeof FORMAT;
-  schemaVersion: typeof SCHEMA_VERSION;
+  schemaVersion: 1 | 2;
   bundled: boolean;
   model: ModelShape;
   source: { files: SourceFile[]; optionsSha256: string; ignoredTensors: string[] };
@@ -84,12 +97,16 @@ export interface Manifest {
 }
 
 /** The manifest's constant part, for the converter. */
-export function manifestHead(): Pick<Manifest, "format" | "schemaVersion"> {
-  return { format: FORMAT, schemaVersion: SCHEMA_VERSION };
+export function manifestHead(quantised: boolean): Pick<Manifest, "format" | "schemaVersion"> {
+  return {
+    format: FORMAT,
+    schemaVersion: quantised ? SCHEMA_VERSION : SCHEMA_VERSION_UNQUANTISED,
+  };
 }
 
 const MOST = Number.MAX_SAFE_INTEGER;
-const DTYPES: readonly DType[] = ["f32", "bf16", "f16"];
+type SourceDType = Exclude<DType, "u32">;
+const DTYPES: readonly SourceDType[] = ["f32", "bf16", "f16"];
 
 /**
  * Reads and checks `manifest.json` of an image without opening anything else: enough to plan memory and reads.
@@ -110,18 +127,20 @@ export function parseManifest(values: Record<string, unknown>, path = MANIFEST_F
   const fields = new Fields(values, path, "INVALID_MANIFEST");
   if (fields.string("format") !== FORMAT) fields.fail("format", FORMAT, values["format"]);
   const version = fields.integer("schemaVersion", 1, MOST);
-  if (version !== SCHEMA_VERSION) {
+  if (version > SCHEMA_VERSION) {
     throw new WeightStoreError(
       "UNSUPPORTED_VERSION",
-      `${path} has schema version ${version}; this release reads version ${SCHEMA_VERSION}. Convert the checkpoint again.`,
+      `${path} has schema version ${version}; this release reads versions up to ${SCHEMA_VERSION}. ` +
+        `Update to the release that wrote it, or convert the checkpoint again with this one.`,
       { path, expected: SCHEMA_VERSION, got: version },
     );
   }
+  const quantisable = version !== SCHEMA_VERSION_UNQUANTISED;
   const source = fields.object("source");
   const flash = fields.object("flash");
   const resident = fields.object("resident");
   return {
-    ...manifestHead(),
+    ...manifestHead(quantisable),
     bundled: fields.boolean("bundled"),
     model: parseModel(fields.object("model")),
     source: {
@@ -135,7 +154,7 @@ export function parseManifest(values: Record<string, unknown>, path = MANIFEST_F
     flash: {
       file: plainName(flash, "file"),
       sizeBytes: flash.integer("sizeBytes", 0, MOST),
-      bundles: flash.objects("bundles").map(parseBundle),
+      bundles: flash.objects("bundles").map((bundle) => parseBundle(bundle, quantisable)),
     },
     resident: {
       file: plainName(resident, "file"),
@@ -205,7 +224,7 @@ function parseModel(fields: Fields): ModelShape {
   return model;
 }
 
-function parseBundle(fields: Fields): ManifestBundle {
+function parseBundle(fields: Fields, quantisable: boolean): ManifestBundle {
   const bundle: ManifestBundle = {
     name: fields.string("name"),
     kind: fields.oneOf("kind", BUNDLE_KINDS),
@@ -213,7 +232,7 @@ function parseBundle(fields: Fields): ManifestBundle {
     offsetBytes: fields.integer("offsetBytes", 0, MOST),
     rows: fields.integer("rows", 1, MOST),
     rowBytes: fields.integer("rowBytes", 1, MOST),
-    dtype: fields.oneOf("dtype", DTYPES),
+    dtype: fields.oneOf("dtype", quantisable ? [...DTYPES, ...QUANTISED_DTYPES] : DTYPES),
     parts: fields.objects("parts").map((part) => ({
       name: part.string("name"),
       columnOffset: part.integer("columnOffset", 0, MOST),
@@ -221,6 +240,7 @@ function parseBundle(fields: Fields): ManifestBundle {
     })),
     sha256: sha256Of(fields),
   };
+  parseQuantisation(fields, bundle);
   if (fields.has("permutation")) {
     const permutation = fields.object("permutation");
     bundle.permutation = {
@@ -229,6 +249,35 @@ function parseBundle(fields: Fields): ManifestBundle {
     };
   }
   return bundle;
+}
+
+/** The fields that quantised bundles have and others have not, and a row size that follows from them. */
+function parseQuantisation(fields: Fields, bundle: ManifestBundle): void {
+  const { dtype, parts, rowBytes } = bundle;
+  if (dtype !== "int8" && dtype !== "int4") {
+    for (const name of ["groupSize", "quantisedFrom"]) {
+      if (fields.has(name)) fields.fail(name, `absent from ${dtype} bundles`, fields.values[name]);
+    }
+    return;
+  }
+  const found = fields.integer("groupSize", 1, MOST);
+  const groupSize = GROUP_SIZES.find((size) => size === found);
+  if (groupSize === undefined) fields.fail("groupSize", `one of ${GROUP_SIZES.join(", ")}`, found);
+  else {
+    const columns = parts.reduce((sum, part) => sum + part.columns, 0);
+    const needed = quantisedRowLayout({ dtype, groupSize }, columns).rowBytes;
+    if (rowBytes !== needed) {
+      const what = `${needed}, of ${columns} columns of ${dtype} in groups of ${groupSize}`;
+      fields.fail("rowBytes", what, rowBytes);
+    }
+    bundle.groupSize = groupSize;
+  }
+  const from = fields.object("quantisedFrom");
+  const error = from.object("error");
+  bundle.quantisedFrom = {
+    dtype: from.oneOf("dtype", DTYPES),
+    error: { mean: error.number("mean"), worst: error.number("worst") },
+  };
 }
 
 function parseTensor(fields: Fields): ManifestTensor {

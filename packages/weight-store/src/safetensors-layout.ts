@@ -1,4 +1,4 @@
-import { DTYPE_BYTES, safetensorsDType, type DType } from "./dtype.js";
+import { safetensorsDType, storageBytes, type StorageDType } from "./dtype.js";
 
 /** Flash pages and direct I/O: a bundle that starts on this boundary is read without a stray page in front. */
 export const PAGE_BYTES = 4096;
@@ -7,7 +7,7 @@ const LENGTH_BYTES = 8;
 /** A tensor to be laid out in a file. */
 export interface TensorSpec {
   name: string;
-  dtype: DType;
+  dtype: StorageDType;
   shape: readonly number[];
   /** Power of two; the tensor starts on a multiple of it. */
   alignmentBytes: number;
@@ -28,8 +28,8 @@ export interface FileLayout {
 }
 
 /** Size of a tensor in bytes. */
-function tensorBytes(dtype: DType, shape: readonly number[]): number {
-  return shape.reduce((product, size) => product * size, DTYPE_BYTES[dtype]);
+function tensorBytes(dtype: StorageDType, shape: readonly number[]): number {
+  return shape.reduce((product, size) => product * size, storageBytes(dtype));
 }
 
 /**

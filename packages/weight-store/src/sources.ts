@@ -3,7 +3,8 @@ import { stat } from "node:fs/promises";
 import { checkpointFile, type Checkpoint } from "./checkpoint.js";
 import { companionFiles } from "./companions.js";
 import { WeightStoreError, withFileErrors } from "./errors.js";
-import { SCHEMA_VERSION } from "./manifest.js";
+import { manifestHead } from "./manifest.js";
+import { quantisedFormat, type GroupSize, type QuantisedDType } from "./quantised-row.js";
 
 /** A file an image is made from, as found on disk. */
 export interface SourceState {
@@ -16,6 +17,10 @@ export interface SourceState {
 
 /** Options that decide the bytes of an image. */
 export interface ImageOptions {
+  /** Quantises the bundles' weights; absent: they are stored bit for bit as in the checkpoint. */
+  dtype?: QuantisedDType | undefined;
+  /** Neighbouring columns that share a scale, with `dtype` (default 32). */
+  groupSize?: GroupSize | undefined;
   /** Projections that share an input side by side in one row (default true). */
   bundled?: boolean | undefined;
   /** By bundle name: permutation[stored row] = original input channel (hot-cold reordering, paper section 3.3). */
@@ -63,7 +68,10 @@ export async function requireUnchanged(sources: readonly SourceState[]): Promise
 /** Names the options: images of one checkpoint with equal hashes have equal bytes. */
 export function optionsSha256(options: ImageOptions): string {
   const hash = createHash("sha256");
-  hash.update(JSON.stringify({ schemaVersion: SCHEMA_VERSION, bundled: options.bundled ?? true }));
+  const quantised = quantisedFormat(options);
+  const { schemaVersion } = manifestHead(quantised !== undefined);
+  const bundled = options.bundled ?? true;
+  hash.update(JSON.stringify({ schemaVersion, bundled, ...quantised }));
   const permutations = Object.entries(options.permutations ?? {});
   for (const [name, permutation] of permutations.sort(([a], [b]) => (a < b ? -1 : 1))) {
     hash.update(JSON.stringify([name, permutation.length]));

@@ -6,6 +6,8 @@ import { DTYPE_BYTES, type DType } from "./dtype.js";
 import { WeightStoreError } from "./errors.js";
 import { BLOCK_BYTES, blockPair, readBlocks, writeFully } from "./files.js";
 import type { BundlePlan, PartPlan } from "./image-plan.js";
+import type { FinishedItem } from "./journal.js";
+import { BundleQuantiser } from "./quantise-bundle.js";
 import { transposeInto, type ElementArray, type Panel } from "./transpose.js";
 
 /**
@@ -45,7 +47,9 @@ export class Workspace {
 /**
  * Writes one bundle in its final order: panel by panel, each gathered from the sources and transposed in memory.
  * @param source The open file a part's weights are in.
- * @returns SHA-256 of the bundle's bytes, hex.
+ * Rows that are to be quantised are so when all their weights are there.
+ * @returns SHA-256 of the bundle's bytes, and the error of quantised ones.
+ * @throws WeightStoreError INVALID_WEIGHT naming the weight that cannot be quantised, TRUNCATED.
  */
 export async function writeBundle(
   output: FileHandle,
@@ -53,12 +57,15 @@ export async function writeBundle(
   bundle: BundlePlan,
   source: (path: string) => Promise<FileHandle>,
   workspace: Workspace,
-): Promise<string> {
+): Promise<FinishedItem> {
   const hash = createHash("sha256");
-  const rowsPerPanel = Math.max(1, Math.floor(workspace.panelBytes / bundle.rowBytes));
+  const quantiser =
+    bundle.quantised === undefined ? undefined : new BundleQuantiser(bundle, bundle.quantised);
+  const sourceRowBytes = bundle.columns * DTYPE_BYTES[bundle.dtype];
+  const rowsPerPanel = Math.max(1, Math.floor(workspace.panelBytes / sourceRowBytes));
   for (let firstRow = 0; firstRow < bundle.rows; firstRow += rowsPerPanel) {
     const rows = Math.min(rowsPerPanel, bundle.rows - firstRow);
-    const panelBytes = rows * bundle.rowBytes;
+    const panelBytes = rows * sourceRowBytes;
     const memory = workspace.panelOf(panelBytes);
     const panel: Panel = {
       elements: elementsOf(bundle.dtype, memory, 0, panelBytes),
@@ -69,23 +76,34 @@ export async function writeBundle(
     for (const part of bundle.parts) {
       await fillPanel(panel, bundle, part, await source(part.source.path), workspace);
     }
-    const bytes = new Uint8Array(memory, 0, panelBytes);
-    await writePanel(output, bytes, offsetBytes + firstRow * bundle.rowBytes, hash, workspace);
+    const blocks =
+      quantiser === undefined
+        ? blocksOf(new Uint8Array(memory, 0, panelBytes), workspace.blockBytes)
+        : quantiser.blocks(panel, workspace);
+    await writePanel(output, blocks, offsetBytes + firstRow * bundle.rowBytes, hash, workspace);
   }
-  return hash.digest("hex");
+  const sha256 = hash.digest("hex");
+  return quantiser === undefined ? { sha256 } : { sha256, error: quantiser.error() };
+}
+
+function* blocksOf(bytes: Uint8Array, blockBytes: number): Generator<Uint8Array> {
+  for (let done = 0; done < bytes.length; done += blockBytes) {
+    yield bytes.subarray(done, done + blockBytes);
+  }
 }
 
 /** Hashes each block while the thread pool writes it. */
 async function writePanel(
   output: FileHandle,
-  bytes: Uint8Array,
+  blocks: Iterable<Uint8Array>,
   offsetBytes: number,
   hash: ReturnType<typeof createHash>,
   workspace: Workspace,
 ): Promise<void> {
-  for (let done = 0; done < bytes.length; done += workspace.blockBytes) {
-    const block = bytes.subarray(done, done + workspace.blockBytes);
+  let done = 0;
+  for (const block of blocks) {
     const written = writeFully(output, block, offsetBytes + done);
+    done += block.length;
     hash.update(block);
     await written;
     workspace.onBytes(block.length);

@@ -162,9 +162,9 @@ describe("a manifest", () => {
 
   it("of another version says so", async () => {
     await expectCode(
-      spoil((manifest) => Object.assign(manifest, { schemaVersion: 2 })),
+      spoil((manifest) => Object.assign(manifest, { schemaVersion: 3 })),
       "UNSUPPORTED_VERSION",
-      "version 2",
+      "version 3",
     );
   });
 

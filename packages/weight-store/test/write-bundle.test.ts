@@ -7,8 +7,9 @@ import { expect, it } from "vitest";
 import type { BundlePlan } from "../src/image-plan.js";
 import { inversePermutation } from "../src/permutation.js";
 import { Workspace, writeBundle } from "../src/write-bundle.js";
-import { safetensorsBytes, tensorOf } from "./helpers/checkpoint.js";
+import { makeFinite, safetensorsBytes, tensorOf } from "./helpers/checkpoint.js";
 import { shuffled } from "./helpers/expected.js";
+import { naiveRow, sizes, valuesOf, type Format } from "./helpers/naive-quantiser.js";
 import { workDirectory } from "./helpers/workdir.js";
 
 const dir = workDirectory();
@@ -31,7 +32,24 @@ const scenario = fc.record({
   blockBytes: fc.integer({ min: 100, max: 3000 }),
   rowSeed: fc.option(fc.nat(1000), { nil: undefined }),
   columnSeed: fc.option(fc.nat(1000), { nil: undefined }),
+  quantised: fc.option(
+    fc.record({
+      dtype: fc.constantFrom("int8" as const, "int4" as const),
+      groupSize: fc.constantFrom(32 as const, 64 as const),
+    }),
+    { nil: undefined },
+  ),
 });
+
+function naiveRows(bytes: Buffer, columns: number, dtype: string, format: Format): Buffer {
+  const values = valuesOf(bytes, dtype);
+  const rows = values.length / columns;
+  return Buffer.concat(
+    Array.from({ length: rows }, (_, row) =>
+      naiveRow(values.slice(row * columns, (row + 1) * columns), format),
+    ),
+  );
+}
 
 // The converter's memory bound is 160 MiB; here it is a few rows, so that every path through panels is taken.
 it("is right for any shape, however small the memory", async () => {
@@ -39,12 +57,13 @@ it("is right for any shape, however small the memory", async () => {
   console.info(`panels: FUZZ_SEED=${seed}`);
   await fc.assert(
     fc.asyncProperty(scenario, async (options) => {
-      const { rows, dtype, panelBytes, blockBytes, rowSeed, columnSeed } = options;
+      const { rows, dtype, panelBytes, blockBytes, rowSeed, columnSeed, quantised } = options;
       const elementBytes = dtype === "f32" ? 4 : 2;
       const path = join(dir, "source.safetensors");
       const tensors = options.columns.map((columns, part) =>
         tensorOf(`part${part}`, dtype === "f32" ? "F32" : "BF16", [columns, rows]),
       );
+      if (quantised !== undefined) tensors.forEach(makeFinite);
       const bytes = safetensorsBytes(Object.fromEntries(tensors.map((t, i) => [`p${i}`, t])));
       writeFileSync(path, bytes);
       let offsetBytes = 8 + Number(bytes.readBigUInt64LE());
@@ -70,10 +89,13 @@ it("is right for any shape, however small the memory", async () => {
       const rowOrder = rowSeed === undefined ? undefined : shuffled(rows, rowSeed);
       const bundle: BundlePlan = {
         ...{ name: "b", kind: "mlp_in", layer: 0, rows, columns: columnOffset, dtype, parts },
-        ...{ rowBytes: columnOffset * elementBytes, folded: false },
+        rowBytes: quantised ? sizes(quantised, columnOffset).rowBytes : columnOffset * elementBytes,
+        folded: false,
+        ...(quantised === undefined ? {} : { quantised }),
         ...(rowOrder === undefined ? {} : { rowOrder }),
       };
-      const expected = Buffer.alloc(rows * bundle.rowBytes);
+      const sourceRowBytes = columnOffset * elementBytes;
+      const plain = Buffer.alloc(rows * sourceRowBytes);
       for (const [part, { columns, columnOffset: first }] of parts.entries()) {
         for (let row = 0; row < rows; row++) {
           for (let column = 0; column < columns; column++) {
@@ -81,10 +103,13 @@ it("is right for any shape, however small the memory", async () => {
             const input = rowOrder?.[row] ?? row;
             const from = (output * rows + input) * elementBytes;
             const element = tensors[part].bytes.subarray(from, from + elementBytes);
-            expected.set(element, row * bundle.rowBytes + (first + column) * elementBytes);
+            plain.set(element, row * sourceRowBytes + (first + column) * elementBytes);
           }
         }
       }
+      const expected = quantised
+        ? naiveRows(plain, columnOffset, dtype === "f32" ? "F32" : "BF16", quantised)
+        : plain;
       const output = await open(join(dir, "out"), "w+");
       const source = await open(path, "r");
       try {
@@ -93,7 +118,7 @@ it("is right for any shape, however small the memory", async () => {
         // Memory left over from a bundle of another, odd size.
         workspace.panelOf(20_002);
         workspace.blocksOf(20_002);
-        const hash = await writeBundle(
+        const { sha256: hash } = await writeBundle(
           output,
           24,
           bundle,

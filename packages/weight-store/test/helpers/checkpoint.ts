@@ -99,6 +99,22 @@ export function tinyConfig(model: TinyModel): Record<string, unknown> {
   return { model_type: "llava_onevision", text_config: decoder, vision_config: VISION };
 }
 
+/** The same with every element between 2^-7 and 2 in magnitude: random bits are NaN here and there. */
+export function finiteTensors(model: TinyModel): RawTensors {
+  const tensors = tinyTensors(model);
+  Object.values(tensors).forEach(makeFinite);
+  return tensors;
+}
+
+/** Replaces exponents, so that every element is between 2^-7 and 2 in magnitude. */
+export function makeFinite({ dtype, bytes }: RawTensor): void {
+  const elementBytes = ELEMENT_BYTES[dtype];
+  const exponent = dtype === "F16" ? 0x38 : 0x3c;
+  for (let at = elementBytes - 1; at < bytes.length; at += elementBytes) {
+    bytes[at] = (bytes[at] & 0x83) | exponent;
+  }
+}
+
 /** Where tensors of a family live, as different releases of transformers name them. */
 export interface Naming {
   decoder: string;

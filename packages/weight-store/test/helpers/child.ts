@@ -1,5 +1,6 @@
 import { spawnSync } from "node:child_process";
 import { fileURLToPath } from "node:url";
+import type { ConvertOptions } from "../../src/convert.js";
 
 const SCRIPT = fileURLToPath(new URL("./convert-child.mjs", import.meta.url));
 
@@ -12,7 +13,9 @@ export interface ChildOutcome {
 
 /** Runs a conversion in a child process; `limit` is shell that runs before it, such as a ulimit. */
 export function convertInChild(
-  options: { checkpointDir: string; outputDir: string; killAt?: number },
+  options: Pick<ConvertOptions, "checkpointDir" | "outputDir" | "dtype" | "groupSize"> & {
+    killAt?: number;
+  },
   limit = "true",
 ): ChildOutcome {
   const run = spawnSync(
