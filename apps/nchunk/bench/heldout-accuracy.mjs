@@ -1,7 +1,7 @@
 // Exact-match accuracy of the bundled model on the held-out questions of tools/train-demo-model, by policy:
 //   node apps/nchunk/bench/heldout-accuracy.mjs [questions of each kind = 1000] [policies = dense,topk,chunk,lagrange,one-price,teal]
 //     [sparsity = 0.3] [largest chunk in KiB, for chunk = as the demonstration sets it]
-//     [device whose read latencies are modelled: orin-agx, orin-nano or nvme-gen4 = nvme-gen4]
+//     [device whose read latencies are modelled: orin-agx, orin-nano or nvme-gen4 = nvme-gen4] [questions of each kind to skip = 0]
 // `lagrange` keeps topk's importance at the sparsity in the least modelled time. `teal` is the same with a sparsity for each
 // matrix by TEAL's allocation, and `topk-teal` topk with these. `one-price` has one price for the whole model, found
 // for the latency that `lagrange` took in the mean, so it must come after it. Prints one JSON document with, for each
@@ -33,9 +33,10 @@ const policies = (process.argv[3] ?? "dense,topk,chunk,lagrange,one-price,teal")
 const sparsity = Number(process.argv[4] ?? 0.3);
 const maxKiB = Number(process.argv[5] ?? 8);
 const profile = simulatedDevice(process.argv[6] ?? "nvme-gen4");
+const skipped = Number(process.argv[7] ?? 0);
 const hyperparameters = { minKiB: 2, stepKiB: 2, maxKiB, jumpKiB: 2 };
 
-/** The first of each kind to ask, the last of each kind to calibrate with. */
+/** Questions of each kind to ask, and the last of each kind to calibrate with. */
 function loadQuestions() {
   const byKind = {};
   for (const name of ["pictures", "clips"]) {
@@ -48,7 +49,7 @@ function loadQuestions() {
   }
   const lists = Object.values(byKind);
   return {
-    asked: lists.flatMap((list) => list.slice(0, limit)),
+    asked: lists.flatMap((list) => list.slice(skipped, skipped + limit)),
     calibrating: lists.flatMap((list) => list.slice(-CALIBRATION_QUESTIONS)),
   };
 }
