@@ -17,6 +17,11 @@ export function parsePositiveInteger(text: string): number {
   return value;
 }
 
+export function parseGroupSize(text: string): 32 | 64 {
+  if (text !== "32" && text !== "64") throw new InvalidArgumentError("Give 32 or 64.");
+  return text === "32" ? 32 : 64;
+}
+
 export function parseSeed(text: string): number {
   const value = Number(text);
   if (!Number.isSafeInteger(value) || value < 0) {

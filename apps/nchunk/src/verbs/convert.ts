@@ -2,19 +2,23 @@ import path from "node:path";
 import { parseCalibration } from "@neuron-chunking/chunk-selector";
 import { requireSameModel, VlmExecutor } from "@neuron-chunking/vlm-executor";
 import { convertCheckpoint, readManifest } from "@neuron-chunking/weight-store";
-import type { Command } from "commander";
+import type { GroupSize, QuantisedDType } from "@neuron-chunking/weight-store";
+import { Option, type Command } from "commander";
 import { readJson } from "../device-profile";
 import { hotColdOf } from "../hot-cold";
 import { flashImageOf } from "../model-source";
+import { parseGroupSize } from "../options";
 import { loadPrompts, visuals } from "../prompts";
-import { formatBytes } from "../terminal/format";
 import { withProgress } from "../terminal/progress";
+import { describeConversion, summariseConversion } from "./convert-summary";
 import { runVerb } from "./run-verb";
 
 interface ConvertOptions {
   model: string;
   out: string;
   bundled: boolean;
+  dtype?: QuantisedDType;
+  groupSize?: GroupSize;
   calibration?: string;
   json?: boolean;
 }
@@ -75,7 +79,18 @@ export function registerConvert(program: Command): void {
       "--calibration <file>",
       "store often active rows first, by a calibration that `nchunk calibrate` wrote, or as the prompts of this JSON file ([{ prompt, image?, frames? }]) show them",
     )
-    .option("--json", "print the manifest as JSON")
+    .addOption(
+      new Option(
+        "--dtype <type>",
+        "quantise the weights that are streamed; lossy (default: store them bit for bit)",
+      ).choices(["int8", "int4"]),
+    )
+    .option(
+      "--group-size <columns>",
+      "with --dtype: neighbouring columns that share a scale, 32 or 64 (default: 32)",
+      parseGroupSize,
+    )
+    .option("--json", "print the manifest as JSON, with what the conversion did to the weights")
     .action((options: ConvertOptions) =>
       runVerb(options, async (output, signal) => {
         const permutations = options.calibration
@@ -87,20 +102,16 @@ export function registerConvert(program: Command): void {
             checkpointDir: options.model,
             outputDir,
             bundled: options.bundled,
+            dtype: options.dtype,
+            groupSize: options.groupSize,
             ...(permutations ? { permutations } : {}),
             onProgress: ({ bytesDone, bytesTotal, item }) =>
               report(bytesTotal > 0 ? bytesDone / bytesTotal : undefined, item),
             signal,
           }),
         );
-        const flashBytes = manifest.flash.bundles.reduce(
-          (sum, { rows, rowBytes }) => sum + rows * rowBytes,
-          0,
-        );
-        output.result(manifest);
-        output.line(
-          `${outputDir}: ${manifest.flash.bundles.length} bundles, ${formatBytes(flashBytes)} to stream from flash.`,
-        );
+        output.result({ ...manifest, conversion: summariseConversion(manifest) });
+        output.line(describeConversion(outputDir, manifest));
       }),
     );
 }
