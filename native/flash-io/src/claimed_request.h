@@ -26,6 +26,8 @@ class ClaimedRequest {
   /// Ends the request without another attempt.
   void fail(Failure failure);
 
+  /// Requests of its batch that have not ended, this one included.
+  std::size_t remaining_in_batch() const { return batch_->remaining(); }
   const ReadProgress& progress() const { return progress_; }
   std::uint32_t length_bytes() const { return length_bytes_; }
 

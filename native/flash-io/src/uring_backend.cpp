@@ -272,10 +272,19 @@ void UringBackend::enter() {
   while (ring_->unsubmitted() > tuning_.submit_batch + 1) {
     if (!enter_once(tuning_.submit_batch, 0)) return;
   }
+  static_cast<void>(enter_once(ring_->unsubmitted(), completions_worth_waiting_for()));
+}
+
+/// Many, to save calls, but never more than may end a batch: somebody waits for that one, and the
+/// batches behind it would hold it up.
+unsigned UringBackend::completions_worth_waiting_for() const {
   const bool more_to_come = held_ || free_slots_.empty();
   // A third: waiting for all of a few large reads would leave the device idle.
-  const unsigned group = std::max(1U, more_to_come ? in_kernel_ / 3 : in_kernel_);
-  static_cast<void>(enter_once(ring_->unsubmitted(), std::min(group, tuning_.submit_batch)));
+  std::size_t group = std::min(more_to_come ? in_kernel_ / 3 : in_kernel_, tuning_.submit_batch);
+  for (const Slot& slot : slots_) {
+    if (slot.request) group = std::min(group, slot.request->remaining_in_batch());
+  }
+  return std::max(1U, static_cast<unsigned>(group));
 }
 
 /// One call; false when the kernel took nothing.

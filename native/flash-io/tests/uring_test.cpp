@@ -1,8 +1,12 @@
 // What only an io_uring has: few system calls, and a kernel that may refuse it at any time.
 #include "flash_io/uring_backend.h"
 
+#include <algorithm>
 #include <cerrno>
+#include <condition_variable>
+#include <mutex>
 #include <thread>
+#include <vector>
 
 #include "contract.h"
 #include "flash_io/fault_injection.h"
@@ -71,6 +75,50 @@ TEST_P(UringRefused, R5AnExplicitRequestFailsLoudly) {
   EXPECT_EQ(failure.error_number, error_number);
 }
 
+/// Holds the ring's thread before its next entry into the kernel while the gate is closed, and notes how
+/// many completions each entry waits for.
+class Gated final : public SystemCalls {
+ public:
+  int uring_enter(int ring_fd, unsigned to_submit, unsigned min_complete,
+                  unsigned flags) noexcept override {
+    {
+      std::unique_lock<std::mutex> lock(mutex_);
+      ++arrived_;
+      changed_.notify_all();
+      changed_.wait(lock, [this] { return open_; });
+      if (min_complete > 0) awaited_.push_back(min_complete);
+    }
+    return SystemCalls::uring_enter(ring_fd, to_submit, min_complete, flags);
+  }
+  void close() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    open_ = false;
+    arrived_ = 0;
+  }
+  void wait_for_arrival() {
+    std::unique_lock<std::mutex> lock(mutex_);
+    changed_.wait(lock, [this] { return arrived_ > 0; });
+  }
+  /// Opens the gate; from here on entries are noted.
+  void open() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    open_ = true;
+    awaited_.clear();
+    changed_.notify_all();
+  }
+  std::vector<unsigned> awaited() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return awaited_;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  bool open_ = true;
+  int arrived_ = 0;
+  std::vector<unsigned> awaited_;
+};
+
 class Uring : public ::testing::Test {
  protected:
   std::unique_ptr<Reader> open(const TestFile& file, Tuning tuning,
@@ -108,6 +156,41 @@ TEST_F(Uring, R2HundredsOfReadsTakeAtMostTwentyEnterCalls) {
     ASSERT_FALSE(settlement.failure());
     EXPECT_LE(reader->counters().enter_calls.load() - before, 20u);
   }
+}
+
+TEST_F(Uring, ABatchIsNotHeldUpByThoseBehindIt) {
+  constexpr unsigned kFirst = 3;
+  const TestFile file(1 << 20);
+  auto calls = std::make_shared<Gated>();
+  auto reader = open(file, {.queue_depth = 64, .submit_batch = 20}, calls);
+  ASSERT_TRUE(reader);
+  GuardedLanding landing(1 << 20);
+  const auto requests = [&](unsigned from, unsigned count) {
+    std::vector<ReadRequest> list;
+    for (std::uint64_t i = from; i < from + count; ++i) {
+      list.push_back({i * 4096, 4096, landing.data() + i * 4096});
+    }
+    return list;
+  };
+  // The thread is caught on its way into the kernel with one read, so that two batches gather.
+  calls->close();
+  Settlement caught;
+  reader->submit(requests(0, 1), caught.callback());
+  calls->wait_for_arrival();
+  Settlement first;
+  Settlement second;
+  reader->submit(requests(1, kFirst), first.callback());
+  reader->submit(requests(1 + kFirst, 40), second.callback());
+  calls->open();
+  for (Settlement* settlement : {&caught, &first, &second}) {
+    settlement->wait();
+    EXPECT_FALSE(settlement->failure());
+  }
+  const std::vector<unsigned> awaited = calls->awaited();
+  // The first wait for several is for no more than the first batch needs; what is left may come in groups.
+  const auto together = std::find_if(awaited.begin(), awaited.end(), [](unsigned n) { return n > 1; });
+  ASSERT_NE(together, awaited.end());
+  EXPECT_LE(*together, kFirst);
 }
 
 TEST_F(Uring, R5ARingLostInUseHandsOverToThePool) {

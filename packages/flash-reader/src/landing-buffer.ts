@@ -23,7 +23,8 @@ export class LandingBuffer {
   /** @internal True while a read into this buffer is under way. */
   busy = false;
 
-  constructor(capacityBytes: number) {
+  /** @param within memory of another landing that this one is to be a part of; page-aligned */
+  constructor(capacityBytes: number, within?: Uint8Array<ArrayBuffer>) {
     if (
       !Number.isInteger(capacityBytes) ||
       capacityBytes < 0 ||
@@ -35,6 +36,10 @@ export class LandingBuffer {
         { got: capacityBytes },
       );
     }
+    if (within !== undefined) {
+      this.bytes = within;
+      return;
+    }
     const alignment = capacityBytes >= HUGE_PAGE_BYTES ? HUGE_PAGE_BYTES : PAGE_BYTES;
     const buffer = new ArrayBuffer(capacityBytes + alignment);
     // Threads write to this memory: it must not move to another worker under them.
@@ -44,6 +49,19 @@ export class LandingBuffer {
       binding.alignLanding(buffer, capacityBytes, alignment),
       capacityBytes,
     );
+  }
+
+  /**
+   * `count` landings of `capacityBytes` each that lie in one ArrayBuffer: each is read into on its own, and bytes of
+   * several can be given away by one array and offsets.
+   */
+  static parts(count: number, capacityBytes: number): LandingBuffer[] {
+    const strideBytes = Math.ceil(capacityBytes / PAGE_BYTES) * PAGE_BYTES;
+    const { bytes } = new LandingBuffer(count * strideBytes);
+    return Array.from({ length: count }, (_, i) => {
+      const start = i * strideBytes;
+      return new LandingBuffer(capacityBytes, bytes.subarray(start, start + capacityBytes));
+    });
   }
 
   get capacityBytes(): number {

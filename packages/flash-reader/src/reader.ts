@@ -167,8 +167,21 @@ export class FlashReader {
   /** New landing memory of at least `capacityBytes`; see `landingBytes` for how much a read needs. */
   allocate(capacityBytes: number): LandingBuffer {
     const landing = new LandingBuffer(capacityBytes);
-    this.#landings.add(landing);
+    this.#landings.add(landing.bytes.buffer);
     return landing;
+  }
+
+  /**
+   * `count` new landings of `capacityBytes` each in one ArrayBuffer, so that what several reads brought can be
+   * addressed together; each is read into, busy and free on its own.
+   */
+  allocateParts(count: number, capacityBytes: number): LandingBuffer[] {
+    if (!Number.isInteger(count) || count < 1) {
+      throw invalid(`The number of landing buffers must be an integer above 0; got ${count}.`);
+    }
+    const parts = LandingBuffer.parts(count, capacityBytes);
+    this.#landings.add(parts[0].bytes.buffer);
+    return parts;
   }
 
   /** Landing capacity that `read(ranges)` needs, bytes, for reading gaps through where that pays. */
@@ -297,17 +310,16 @@ export class FlashReader {
   }
 }
 
-/** Adds up landing buffers that are alive, without keeping them alive. */
+/** Adds up the memory of landing buffers that is alive, without keeping it alive. */
 class LandingMemory {
   totalBytes = 0;
   readonly #collected = new FinalizationRegistry<number>((bytes) => {
     this.totalBytes -= bytes;
   });
 
-  add(landing: LandingBuffer): void {
-    const bytes = landing.bytes.buffer.byteLength;
-    this.totalBytes += bytes;
-    this.#collected.register(landing, bytes);
+  add(memory: ArrayBuffer): void {
+    this.totalBytes += memory.byteLength;
+    this.#collected.register(memory, memory.byteLength);
   }
 }
 

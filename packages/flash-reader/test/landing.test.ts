@@ -44,6 +44,41 @@ describeEachBackend("R7: landing buffers", (options) => {
   });
 });
 
+describeEachBackend("landing buffers in one memory", (options) => {
+  it("are read into side by side, each within its own bytes", async () => {
+    await withReader(path, options, async (reader) => {
+      const batches = [1, 2, 3].map((seed) => scattered(reader, 40, 3000, testSeed() + seed));
+      const need = Math.max(...batches.map((ranges) => reader.landingBytes(ranges)));
+      const before = reader.stats().landingBytes;
+      const parts = reader.allocateParts(batches.length, need);
+      const memory = parts[0].bytes.buffer;
+      expect(reader.stats().landingBytes - before).toBe(memory.byteLength);
+      let end = 0;
+      for (const { bytes, capacityBytes } of parts) {
+        expect(bytes.buffer).toBe(memory);
+        expect(capacityBytes).toBe(need);
+        expect(bytes.byteOffset).toBeGreaterThanOrEqual(end);
+        end = bytes.byteOffset + capacityBytes;
+      }
+      const reads = batches.map((ranges, i) => reader.read(ranges, { into: parts[i] }));
+      expect(parts.every(({ busy }) => busy)).toBe(true);
+      const results = await Promise.all(reads);
+      results.forEach((result, i) => {
+        expect(firstWrongView(result, batches[i], file)).toBe(-1);
+      });
+    });
+  });
+
+  it("are at least one", async () => {
+    await withReader(path, options, (reader) => {
+      for (const count of [0, 1.5, -1]) {
+        expect(() => reader.allocateParts(count, 4096)).toThrow(/above 0/);
+      }
+      return Promise.resolve();
+    });
+  });
+});
+
 describe("R13: landing buffers", () => {
   it("landingBytesBound is enough for any disjoint ranges", async () => {
     await withReader(path, {}, async (reader) => {

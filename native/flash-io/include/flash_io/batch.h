@@ -32,6 +32,8 @@ class Batch {
   std::size_t claim();
   const ReadRequest& request(std::size_t index) const { return requests_[index]; }
   std::size_t size() const { return requests_.size(); }
+  /// Requests that have not ended, claimed or not.
+  std::size_t remaining() const { return remaining_.load(std::memory_order_relaxed); }
 
   /// Every claimed request is ended by exactly one of these. A failure stops what is unclaimed.
   void succeed(std::uint64_t transferred_bytes);

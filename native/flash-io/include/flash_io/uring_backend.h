@@ -56,6 +56,7 @@ class UringBackend final : public Backend {
   bool has_room(std::uint32_t length_bytes) const;
   void prepare(unsigned slot);
   void enter();
+  unsigned completions_worth_waiting_for() const;
   bool enter_once(unsigned most, unsigned min_complete);
   void reap();
   void complete(unsigned slot, std::int32_t result);
