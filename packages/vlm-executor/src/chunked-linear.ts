@@ -11,6 +11,7 @@ import type {
 } from "./backend/compute-backend.js";
 import { abortedError, throwIfAborted, VlmExecutorError } from "./errors.js";
 import type { PlanSlicer } from "./plan-slices.js";
+import type { ResidentPrefix } from "./resident-prefix.js";
 import type { PassTerms, RowChoice, RowChooser } from "./selection/row-chooser.js";
 import { nowNs } from "./trace.js";
 import type { ProjectionTrace } from "./trace.js";
@@ -27,6 +28,8 @@ export interface Streaming {
   /** Bounded and reused: one is read into while the other is multiplied. */
   readonly landings: readonly [LandingBuffer, LandingBuffer];
   readonly slicer: PlanSlicer;
+  /** Rows in memory, by name of the stored matrix. */
+  readonly prefixes: ReadonlyMap<string, ResidentPrefix>;
 }
 
 /** One pass as its projections see it. */
@@ -62,6 +65,7 @@ export class ChunkedLinear {
   readonly permutation: Permutation | null;
   private readonly dtype: WeightDtype;
   private readonly importance: Float32Array;
+  private readonly prefix: ResidentPrefix | undefined;
 
   constructor(
     private readonly streaming: Streaming,
@@ -72,6 +76,7 @@ export class ChunkedLinear {
     this.permutation = permutation;
     this.dtype = requireWeightDtype(info.dtype, info.name);
     this.importance = new Float32Array(info.rows);
+    this.prefix = streaming.prefixes.get(info.name);
   }
 
   /**
@@ -91,29 +96,54 @@ export class ChunkedLinear {
       await backend.importance(x, this.importance);
       pass.onImportance?.(this.info, this.importance);
     }
-    const { plan, ...prices } = this.choose(chooser, pass);
+    // A pass's own chooser decides about every row.
+    const prefix = pass.rows === undefined ? this.prefix : undefined;
+    const residentRows = prefix?.rows ?? 0;
+    const { plan, ...prices } = this.choose(chooser, pass, residentRows);
     const selectNs = nowNs() - selectStartNs;
 
     const progress = { bytesWanted: 0, bytesRead: 0, readNs: 0, computeNs: 0, stallNs: 0 };
-    await this.readAndMultiply(plan, x, y, accumulate, pass, progress);
+    if (prefix !== undefined) {
+      const startNs = nowNs();
+      await prefix.multiply(backend, x, y, accumulate);
+      progress.computeNs += nowNs() - startNs;
+    }
+    await this.readAndMultiply(plan, x, y, accumulate || prefix !== undefined, pass, progress);
 
     pass.projections.push({
       bundle: this.info.name,
       layer: this.info.layer,
-      rows: selectedRows(plan),
+      rows: selectedRows(plan) + residentRows,
+      residentRows,
       totalRows,
       chunks: plan.chunkCount,
       estimatedReadNs: estimatePlanNs(plan, rowBytes, table),
       selectNs,
-      importanceKept: usesImportance ? importanceKept(plan, this.importance) : 1,
+      importanceKept: usesImportance ? this.importanceKept(plan, residentRows) : 1,
       ...prices,
       ...progress,
     });
   }
 
-  private choose(chooser: RowChooser, pass: Pass): RowChoice {
+  /** Share of the importance in the plan and in the resident rows. */
+  private importanceKept(plan: ChunkPlan, residentRows: number): number {
+    const kept = importanceKept(plan, this.importance);
+    return residentRows === 0 ? kept : Math.min(1, kept + this.residentShare(residentRows));
+  }
+
+  private residentShare(residentRows: number): number {
+    let resident = 0;
+    let total = 0;
+    this.importance.forEach((value, row) => {
+      total += value;
+      if (row < residentRows) resident += value;
+    });
+    return total > 0 ? resident / total : 0;
+  }
+
+  private choose(chooser: RowChooser, pass: Pass, residentRows: number): RowChoice {
     try {
-      return chooser.choose(this.info, this.importance, pass.terms);
+      return chooser.choose(this.info, this.importance, pass.terms, residentRows);
     } catch (cause) {
       throw this.failure("SELECTION_FAILED", "Choosing rows failed", cause);
     }

@@ -25,7 +25,8 @@ import { Prompting } from "./prompting.js";
 import type { PreparedPrompt, PromptRequest } from "./prompting.js";
 import { AnswerStream } from "./ask.js";
 import type { AskRequest } from "./ask.js";
-import { loadModel, planModel, readStopTokenIds } from "./open-model.js";
+import { HeapKeeper } from "./heap-keeper.js";
+import { inputFileSizes, loadModel, planModel, readStopTokenIds } from "./open-model.js";
 import type { ModelOptions } from "./open-model.js";
 import { needsCalibration } from "./selection/settings.js";
 import { Session } from "./session.js";
@@ -85,8 +86,16 @@ export class VlmExecutor {
     const { signal, onProgress } = options;
     throwIfAborted(signal);
     // Everything that can be refused is, before weights are loaded.
-    requireBudget(await VlmExecutor.plan(dir, options), options.memoryBudgetBytes);
+    const { config, memory, calibrated } = await survey(dir, options);
+    requireBudget(memory, options.memoryBudgetBytes);
     const backend = options.backend ?? new CpuBackend(options.threads);
+    const stopTokenIds = await readStopTokenIds(dir, config);
+    // Parsing takes several times what is kept: weights come after, where it has room.
+    const budgeted = options.memoryBudgetBytes !== undefined;
+    const heap = budgeted ? heapKeeper(memory) : undefined;
+    const prompting = await Prompting.load(dir, config, budgeted ? memory : undefined, heap);
+    heap?.settle();
+    throwIfAborted(signal);
     const image = await openFlashImage(dir, {
       ...imageOptions(options),
       ...(onProgress === undefined ? {} : { onProgress }),
@@ -96,13 +105,10 @@ export class VlmExecutor {
       throw cause;
     });
     try {
-      const config = parseModelConfig(image.config);
-      const stopTokenIds = await readStopTokenIds(dir, config);
-      const prompting = await Prompting.load(dir, config);
       throwIfAborted(signal);
-      const calibrated = await withCalibration(image, options);
-      const model = loadModel(image, config, backend, calibrated, { prompting, stopTokenIds });
-      return new VlmExecutor(image, model, planModel(image, config, options));
+      const inputs = { prompting, stopTokenIds, memory, heap, signal };
+      const model = await loadModel(image, config, backend, calibrated, inputs);
+      return new VlmExecutor(image, model, memory);
     } catch (cause) {
       await image.close();
       throw cause;
@@ -111,19 +117,14 @@ export class VlmExecutor {
 
   /** What opening this image would hold in memory and leave on flash, without loading it. */
   static async plan(dir: string, options: OpenOptions = {}): Promise<MemoryPlan> {
-    const image = await openFlashImage(dir, { ...imageOptions(options), resident: "lazy" });
-    try {
-      return planModel(image, parseModelConfig(image.config), options);
-    } finally {
-      await image.close();
-    }
+    return (await survey(dir, options)).memory;
   }
 
   get config(): ModelConfig {
     return this.model.config;
   }
 
-  /** Bytes of the open model with one session. */
+  /** Bytes of the process with the open model and one session. */
   plan(): MemoryPlan {
     return this.memory;
   }
@@ -136,6 +137,8 @@ export class VlmExecutor {
   /** A new, empty conversation. */
   createSession(options: SessionOptions = {}): Session {
     this.requireOpen();
+    // Those that were closed make room.
+    this.model.heap?.check();
     return new Session(this.model, options);
   }
 
@@ -237,6 +240,49 @@ export class VlmExecutor {
   private requireOpen(): void {
     if (!this.closed) return;
     throw new VlmExecutorError("CLOSED", "This executor is closed; open the model again.");
+  }
+}
+
+/** What there is to know about an image before its weights are loaded. */
+async function survey(
+  dir: string,
+  options: OpenOptions,
+): Promise<{ config: ModelConfig; memory: MemoryPlan; calibrated: OpenOptions }> {
+  const image = await openFlashImage(dir, { ...imageOptions(options), resident: "lazy" });
+  try {
+    const config = parseModelConfig(image.config);
+    const calibrated = await withCalibration(image, options);
+    const memory = planModel(image, config, {
+      options: calibrated,
+      files: await inputFileSizes(dir),
+      calibration: await ownCalibration(image, calibrated),
+    });
+    return { config, memory, calibrated };
+  } finally {
+    await image.close();
+  }
+}
+
+function heapKeeper(memory: MemoryPlan): HeapKeeper {
+  const { processBytes, heapBytes, totalBytes } = memory;
+  return new HeapKeeper(heapBytes, totalBytes - processBytes - heapBytes);
+}
+
+/** The image's own calibration, if it has one that fits: it tells which rows are worth keeping in memory. */
+async function ownCalibration(
+  image: FlashImage,
+  { memoryBudgetBytes, calibration }: OpenOptions,
+): Promise<Calibration | undefined> {
+  if (memoryBudgetBytes === undefined || calibration !== undefined) return undefined;
+  try {
+    const own = await readCalibration(calibrationPath(image.dir));
+    requireSameModel(own.model, image.manifest, image.dir);
+    return own;
+  } catch (cause) {
+    // Without one, every row counts alike.
+    if (cause instanceof VlmExecutorError && cause.code.startsWith("CALIBRATION_"))
+      return undefined;
+    throw cause;
   }
 }
 

@@ -3,6 +3,7 @@ import type { Pass } from "./chunked-linear.js";
 import type { ModelConfig } from "./config.js";
 import type { Decoder, RunState } from "./decoder.js";
 import { VlmExecutorError } from "./errors.js";
+import type { HeapKeeper } from "./heap-keeper.js";
 import type { KvCache } from "./kv-cache.js";
 import type { PassLock } from "./pass-lock.js";
 import { nowNs } from "./trace.js";
@@ -28,6 +29,8 @@ export interface Model {
   readonly stopTokenIds: ReadonlySet<number>;
   /** Passes of all sessions take turns: they share the landing buffers and the selector. */
   readonly lock: PassLock;
+  /** Present with a memory budget: asked between steps. */
+  readonly heap: HeapKeeper | undefined;
 }
 
 /** What the decoder is to take in: token ids, and the features that stand at placeholder ids. */
@@ -74,6 +77,7 @@ export async function encodePixels(
     }
     for (const clip of clips) clipFeatures.push(await vision.encodeFrames(clip, endClips, signal));
   });
+  model.heap?.check();
   return { tokenIds: ids, imageFeatures, clipFeatures };
 }
 
@@ -206,6 +210,7 @@ export async function runPass(
     projections,
   };
   pricing?.observe(step);
+  model.heap?.check();
   return step;
 }
 

@@ -1,6 +1,7 @@
-import { readFile } from "node:fs/promises";
+import { readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
-import type { FlashImage } from "@neuron-chunking/weight-store";
+import type { Calibration } from "@neuron-chunking/chunk-selector";
+import type { FlashImage, ManifestTensor } from "@neuron-chunking/weight-store";
 import type { ComputeBackend } from "./backend/compute-backend.js";
 import type { Streaming } from "./chunked-linear.js";
 import { ConfigFields } from "./config-fields.js";
@@ -10,6 +11,7 @@ import { Decoder } from "./decoder.js";
 import { VlmExecutorError } from "./errors.js";
 import { planMemory } from "./memory-plan.js";
 import type { MemoryPlan } from "./memory-plan.js";
+import type { HeapKeeper } from "./heap-keeper.js";
 import type { Model } from "./model.js";
 import {
   loadDecoderWeights,
@@ -21,6 +23,9 @@ import {
 import { PassLock } from "./pass-lock.js";
 import { landingCapacityBytes, PlanSlicer } from "./plan-slices.js";
 import type { Prompting } from "./prompting.js";
+import { PrefixPlanner } from "./prefix-plan.js";
+import type { InputFileSizes } from "./process-memory.js";
+import { loadPrefixes } from "./resident-prefix.js";
 import { PolicyRows } from "./selection/policy-rows.js";
 import { Pricing } from "./selection/pricing.js";
 import { badOption, selectionSettings } from "./selection/settings.js";
@@ -36,6 +41,8 @@ const DEFAULT_BLOCK_TOKENS = 256;
 const DEFAULT_LANDING_BYTES = 32 * 2 ** 20;
 /** Workspace of a selector for each row of the largest matrix: `lagrange`, which needs most, was seen to take 168. */
 const SELECTOR_BYTES_PER_ROW = 200;
+/** Most pixels of a picture that a memory budget has room for, unless told otherwise: 4 million. */
+const DEFAULT_PICTURE_PIXELS = 4 * 2 ** 20;
 
 /** How a model runs; everything has a default. */
 export interface ModelOptions extends SelectionOptions {
@@ -45,37 +52,66 @@ export interface ModelOptions extends SelectionOptions {
   readonly blockTokens?: number;
   /** Largest size of each of the two landing buffers; default 32 MiB. */
   readonly landingBytes?: number;
-  /** `open` refuses a model that needs more. */
+  /**
+   * Most memory of the process: everything counts, code and heap included, with one session open. `open` refuses a
+   * budget that is too small; what one leaves free holds the hottest rows of each matrix. Default: no budget.
+   */
   readonly memoryBudgetBytes?: number;
+  /** With a budget: larger pictures (width times height) are refused; default 4 * 2^20. */
+  readonly maxPicturePixels?: number;
 }
 
 interface Limits {
   readonly contextLength: number;
   readonly blockTokens: number;
   readonly landingBytes: number;
+  readonly maxPicturePixels: number;
+}
+
+/** What a plan is made from beside the image. */
+export interface PlanInputs {
+  readonly options: ModelOptions;
+  readonly files: InputFileSizes;
+  /** For the chance that a row is read, where `options` bring none. */
+  readonly calibration: Calibration | undefined;
 }
 
 /** The byte account of one open model with one session. @throws VlmExecutorError `INVALID_OPTION` */
-export function planModel(
-  image: FlashImage,
-  config: ModelConfig,
-  options: ModelOptions,
-): MemoryPlan {
+export function planModel(image: FlashImage, config: ModelConfig, inputs: PlanInputs): MemoryPlan {
+  const { options, files } = inputs;
   const limits = modelLimits(config, options);
-  const capacity = landingCapacity(image, limits.landingBytes);
   const { flash, resident, bundled } = image.manifest;
-  const wordBytes = Uint32Array.BYTES_PER_ELEMENT;
+  const calibration = options.calibration ?? inputs.calibration;
+  const planner = new PrefixPlanner(image.bundles, selectionSettings(options), calibration);
   return planMemory({
     config,
-    residentBytes: resident.tensors.reduce((sum, tensor) => sum + tensor.lengthBytes, 0),
+    files,
+    residentBytes: resident.tensors.reduce((sum, tensor) => sum + inMemoryBytes(tensor), 0),
     streamedBytes: flash.bundles.reduce((sum, b) => sum + b.rows * b.rowBytes, 0),
     contextLength: limits.contextLength,
     blockTokens: limits.blockTokens,
-    // Two buffers, two slices of starts and lengths, a selector.
-    landingBytes:
-      2 * capacity + maxStoredRows(config.decoder) * (4 * wordBytes + SELECTOR_BYTES_PER_ROW),
+    landingBytes: landingBytes(image, config, limits),
+    pictureLimitPixels: limits.maxPicturePixels,
     bundled,
+    fillPrefixes: (spareBytes) => planner.fill(spareBytes),
+    budgetBytes: options.memoryBudgetBytes,
   });
+}
+
+/** As stored; vectors and tables of positions are kept widened to f32 as well. */
+function inMemoryBytes({ name, shape, lengthBytes }: ManifestTensor): number {
+  const widened = shape.length === 1 || name.endsWith("position_embedding.weight");
+  const elements = shape.reduce((product, size) => product * size, 1);
+  return lengthBytes + (widened ? elements * Float32Array.BYTES_PER_ELEMENT : 0);
+}
+
+/** Two buffers, slices of plans, selectors, each matrix's importance. */
+function landingBytes(image: FlashImage, config: ModelConfig, limits: Limits): number {
+  const wordBytes = Uint32Array.BYTES_PER_ELEMENT;
+  const perRow = 6 * wordBytes + 2 * SELECTOR_BYTES_PER_ROW;
+  const importance = image.bundles.reduce((sum, { rows }) => sum + rows, 0) * wordBytes;
+  const capacity = landingCapacity(image, limits.landingBytes);
+  return 2 * capacity + maxStoredRows(config.decoder) * perRow + importance;
 }
 
 function modelLimits(config: ModelConfig, options: ModelOptions): Limits {
@@ -88,6 +124,10 @@ function modelLimits(config: ModelConfig, options: ModelOptions): Limits {
       contextLength,
     ),
     landingBytes: wholeNumber("landingBytes", options.landingBytes ?? DEFAULT_LANDING_BYTES),
+    maxPicturePixels: wholeNumber(
+      "maxPicturePixels",
+      options.maxPicturePixels ?? DEFAULT_PICTURE_PIXELS,
+    ),
   };
 }
 
@@ -96,29 +136,41 @@ function landingCapacity(image: FlashImage, limitBytes: number): number {
   return landingCapacityBytes(image.manifest.flash.bundles, limitBytes, overhead);
 }
 
+/** What a model is made from beside its image. */
+interface LoadInputs {
+  readonly prompting: Prompting;
+  readonly stopTokenIds: readonly number[];
+  readonly memory: MemoryPlan;
+  /** Present with a budget. */
+  readonly heap: HeapKeeper | undefined;
+  readonly signal: AbortSignal | undefined;
+}
+
 /**
  * Weights in place, everything made that passes share; the image stays open and belongs to the caller.
  *
  * @throws VlmExecutorError `MISSING_TENSOR`, `WRONG_SHAPE`, `INVALID_OPTION`
  */
-export function loadModel(
+export async function loadModel(
   image: FlashImage,
   config: ModelConfig,
   backend: ComputeBackend,
   options: ModelOptions,
-  inputs: { readonly prompting: Prompting; readonly stopTokenIds: readonly number[] },
-): Model {
+  inputs: LoadInputs,
+): Promise<Model> {
   const limits = modelLimits(config, options);
   const selection = selectionSettings(options);
   const maxRows = maxStoredRows(config.decoder);
   const capacity = landingCapacity(image, limits.landingBytes);
+  const landings = [image.reader.allocate(capacity), image.reader.allocate(capacity)] as const;
   const streaming: Streaming = {
     backend,
     reader: image.reader,
     rows: new PolicyRows(selection, maxRows),
     table: selection.table,
-    landings: [image.reader.allocate(capacity), image.reader.allocate(capacity)],
+    landings,
     slicer: new PlanSlicer(maxRows, capacity, 2 * image.reader.alignmentBytes),
+    prefixes: await loadPrefixes(image, inputs.memory.prefix.bundles, landings[0], inputs.signal),
   };
   const weights = loadDecoderWeights(image, config.decoder, streaming);
   return {
@@ -133,6 +185,7 @@ export function loadModel(
     prompting: inputs.prompting,
     stopTokenIds: new Set(inputs.stopTokenIds),
     lock: new PassLock(),
+    heap: inputs.heap,
   };
 }
 
@@ -178,6 +231,16 @@ export async function readStopTokenIds(dir: string, config: ModelConfig): Promis
   }
   const ids = new ConfigFields(parsed, "generation_config.json").tokenIds("eos_token_id");
   return ids.length > 0 ? ids : [...config.stopTokenIds];
+}
+
+/** Sizes of the files beside the weights that are read whole. */
+export async function inputFileSizes(dir: string): Promise<InputFileSizes> {
+  const size = async (name: string): Promise<number> =>
+    stat(join(dir, name)).then(
+      (found) => found.size,
+      () => 0,
+    );
+  return { tokenizerBytes: await size("tokenizer.json") };
 }
 
 function wholeNumber(name: string, value: number): number {

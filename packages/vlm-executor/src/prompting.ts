@@ -1,6 +1,8 @@
 import type { ModelConfig, MultimodalConfig } from "./config.js";
 import { VlmExecutorError } from "./errors.js";
+import type { HeapKeeper } from "./heap-keeper.js";
 import {
+  boundPictureDecoder,
   expandPlaceholders,
   loadChatTemplate,
   loadProcessorConfig,
@@ -8,6 +10,7 @@ import {
   prepareImages,
   prepareVideo,
   renderChat,
+  tooManyTiles,
 } from "./inputs/index.js";
 import type {
   ChatMessage,
@@ -20,6 +23,13 @@ import type {
   ProcessorConfig,
   TextCodec,
 } from "./inputs/index.js";
+
+/** What a memory budget was planned with. */
+interface PictureLimits {
+  readonly pictureLimitPixels: number;
+  /** Of all pictures and frames of a prompt. */
+  readonly tileLimit: number;
+}
 
 /** A prompt and what it is about. */
 export interface PromptRequest {
@@ -59,10 +69,23 @@ export class Prompting {
     private readonly tokenizer: TextCodec | VlmExecutorError,
     private readonly template: ChatTemplate | undefined,
     private readonly processor: ProcessorConfig | undefined,
+    private readonly limits: PictureLimits | undefined,
+    private readonly heap: HeapKeeper | undefined,
   ) {}
 
-  /** A missing tokenizer is an error only once text is to be encoded. */
-  static async load(dir: string, config: ModelConfig): Promise<Prompting> {
+  /**
+   * A missing tokenizer is an error only once text is to be encoded.
+   *
+   * @param limits what a memory budget has room for
+   * @param heap asked once pictures are prepared
+   */
+  static async load(
+    dir: string,
+    config: ModelConfig,
+    limits?: PictureLimits,
+    heap?: HeapKeeper,
+  ): Promise<Prompting> {
+    if (limits !== undefined) boundPictureDecoder();
     const tokenizer = await loadTokenizer(dir).catch((cause: unknown) => {
       if (cause instanceof VlmExecutorError && cause.code === "TOKENIZER_MISSING") return cause;
       throw cause;
@@ -70,7 +93,7 @@ export class Prompting {
     const special = tokenizer instanceof VlmExecutorError ? {} : tokenizer.specialTokens;
     const template = await loadChatTemplate(dir, special);
     const processor = config.multimodal === undefined ? undefined : await loadProcessorConfig(dir);
-    return new Prompting(config, tokenizer, template, processor);
+    return new Prompting(config, tokenizer, template, processor, limits, heap);
   }
 
   /** @throws VlmExecutorError `TOKENIZER_MISSING` */
@@ -94,7 +117,10 @@ export class Prompting {
   async prepare(request: PromptRequest): Promise<PreparedPrompt> {
     const { images = [], videos = [], chat = this.hasChatTemplate } = request;
     const { grouping = chat ? "conversation" : "independent" } = request;
+    const frames = videos.reduce((sum, clip) => sum + clip.length, 0);
+    this.requireRoomFor(images.length + frames);
     const pictures = await this.pictures(images, grouping, request.signal);
+    this.requireRoomFor(pictures.reduce((sum, { tiles }) => sum + tiles, frames));
     const clips = await this.clips(videos, request.signal);
     const written = chat ? this.render(request) : request.prompt;
     const text = this.expand(written, pictures, clips);
@@ -110,8 +136,10 @@ export class Prompting {
   ): Promise<PreparedImage[]> {
     if (sources.length === 0) return [];
     const { multimodal, processor } = this.requireVision();
-    const options = signal === undefined ? { grouping } : { grouping, signal };
-    return prepareImages(sources, processor, multimodal, options);
+    const options = { grouping, ...this.decoding(), ...(signal === undefined ? {} : { signal }) };
+    const prepared = await prepareImages(sources, processor, multimodal, options);
+    this.heap?.check();
+    return prepared;
   }
 
   async clips(
@@ -125,7 +153,24 @@ export class Prompting {
 
   async clip(frames: readonly PictureSource[], signal?: AbortSignal): Promise<PreparedVideo> {
     const { multimodal, processor } = this.requireVision();
-    return prepareVideo(frames, processor, multimodal, signal === undefined ? {} : { signal });
+    this.requireRoomFor(frames.length);
+    const options = { ...this.decoding(), ...(signal === undefined ? {} : { signal }) };
+    const prepared = await prepareVideo(frames, processor, multimodal, options);
+    this.heap?.check();
+    return prepared;
+  }
+
+  private decoding(): { maxPixels?: number; maxTiles?: number } {
+    if (this.limits === undefined) return {};
+    const { pictureLimitPixels, tileLimit } = this.limits;
+    return { maxPixels: pictureLimitPixels, maxTiles: tileLimit };
+  }
+
+  /** @param tiles those of pictures and one for each frame */
+  private requireRoomFor(tiles: number): void {
+    if (this.limits !== undefined && tiles > this.limits.tileLimit) {
+      throw tooManyTiles(this.limits.tileLimit, tiles);
+    }
   }
 
   /** The chat prompt: the pictures, then the question, unless the question says where they belong. */

@@ -7,8 +7,10 @@ export type Phase = "prefill" | "frames" | "decode";
 export interface ProjectionTrace {
   readonly bundle: string;
   readonly layer: number;
-  /** Rows read and multiplied, of `totalRows`. */
+  /** Rows multiplied, of `totalRows`. */
   readonly rows: number;
+  /** Those of them that were in memory and not read (a budget's hot prefix). */
+  readonly residentRows: number;
   readonly totalRows: number;
   readonly chunks: number;
   /** Bytes of the selected rows. */

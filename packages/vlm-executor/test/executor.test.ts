@@ -79,17 +79,21 @@ describe("opening", () => {
     const dir = await images.get("llava-tied-f32");
     const plan = await VlmExecutor.plan(dir);
     expect(plan.totalBytes).toBe(
-      plan.residentBytes +
+      plan.processBytes +
+        plan.heapBytes +
+        plan.residentBytes +
         plan.kvCacheBytes +
         plan.runStateBytes +
         plan.visionStateBytes +
         plan.pictureBytes +
+        plan.scratchBytes +
         plan.landingBytes,
     );
+    expect(plan.minimumBytes).toBe(plan.totalBytes);
     await expect(
-      VlmExecutor.open(dir, { memoryBudgetBytes: plan.totalBytes - 1 }),
-    ).rejects.toMatchObject({ code: "MEMORY_BUDGET_EXCEEDED", expected: plan.totalBytes });
-    const executor = await VlmExecutor.open(dir, { memoryBudgetBytes: plan.totalBytes });
+      VlmExecutor.open(dir, { memoryBudgetBytes: plan.minimumBytes - 1 }),
+    ).rejects.toMatchObject({ code: "MEMORY_BUDGET_EXCEEDED", expected: plan.minimumBytes });
+    const executor = await VlmExecutor.open(dir, { memoryBudgetBytes: plan.minimumBytes });
     expect(executor.plan()).toEqual(plan);
     await executor.close();
   });

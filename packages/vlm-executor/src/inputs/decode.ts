@@ -18,6 +18,12 @@ export interface DecodeOptions {
   readonly maxPixels?: number;
 }
 
+/** From now on, in the whole process: no cache of decoded pictures, one thread per picture. */
+export function boundPictureDecoder(): void {
+  sharp.cache(false);
+  sharp.concurrency(1);
+}
+
 /** A file's path, its bytes, or pixels decoded already. */
 export type PictureSource = string | Uint8Array | Picture;
 

@@ -1,10 +1,16 @@
 export { ChatTemplate, loadChatTemplate, renderChat } from "./chat.js";
 export type { ChatMessage, ChatPart, RenderChatOptions } from "./chat.js";
-export { decodeImage, MAX_PICTURE_PIXELS } from "./decode.js";
+export { boundPictureDecoder, decodeImage, MAX_PICTURE_PIXELS } from "./decode.js";
 export type { DecodeOptions, PictureSource } from "./decode.js";
 export { expandPlaceholders } from "./placeholders.js";
 export type { PlaceholderCounts, Placeholders } from "./placeholders.js";
-export { imageTokenCount, prepareImages, prepareVideo, videoTokenCount } from "./prepare.js";
+export {
+  imageTokenCount,
+  prepareImages,
+  prepareVideo,
+  tooManyTiles,
+  videoTokenCount,
+} from "./prepare.js";
 export type {
   ImageGrouping,
   PreparedImage,

@@ -19,6 +19,8 @@ import type { Picture } from "./resample.js";
 export type ImageGrouping = "conversation" | "independent";
 
 export interface PrepareOptions extends DecodeOptions {
+  /** Most tiles of all pictures of one call, where memory is budgeted. */
+  readonly maxTiles?: number;
   readonly signal?: AbortSignal;
 }
 
@@ -51,16 +53,19 @@ export async function prepareImages(
   sources: readonly PictureSource[],
   config: ProcessorConfig,
   model: MultimodalConfig,
-  { grouping = "conversation", signal, ...decoding }: PrepareImagesOptions = {},
+  { grouping = "conversation", signal, maxTiles, ...decoding }: PrepareImagesOptions = {},
 ): Promise<PreparedImage[]> {
   const tiled = sources.length === 1 || grouping === "independent";
   const prepared: PreparedImage[] = [];
+  let count = 0;
   for (const source of sources) {
     throwIfAborted(signal);
     const picture = await decodeImage(source, decoding);
     const tiles = tiled
       ? await anyResolutionTiles(picture, config, model, signal)
       : [await squareTile(picture, config.image)];
+    count += tiles.length;
+    if (maxTiles !== undefined && count > maxTiles) throw tooManyTiles(maxTiles, count);
     const imageSize = [picture.height, picture.width] as const;
     prepared.push({
       pixelValues: normalise(tiles, config.image),
@@ -70,6 +75,15 @@ export async function prepareImages(
     });
   }
   return prepared;
+}
+
+/** @internal More pictures or frames than a memory budget has room for. */
+export function tooManyTiles(maxTiles: number, tiles: number): VlmExecutorError {
+  return new VlmExecutorError(
+    "MEMORY_BUDGET_EXCEEDED",
+    `The prompt's pictures and frames come to ${tiles} tiles and the memory budget has room for ${maxTiles} at a time. Give fewer, append frames one after the other, or open the model without a budget.`,
+    { expected: maxTiles, got: tiles },
+  );
 }
 
 /**

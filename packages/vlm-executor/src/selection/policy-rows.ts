@@ -9,8 +9,10 @@ import type {
   SelectionRequest,
   Selector,
 } from "@neuron-chunking/chunk-selector";
+import { selectedRows } from "@neuron-chunking/latency-model";
 import type { ChunkPlan } from "@neuron-chunking/latency-model";
 import type { BundleInfo } from "@neuron-chunking/weight-store";
+import { RestPlan } from "./rest-plan.js";
 import type { PassTerms, RowChoice, RowChooser } from "./row-chooser.js";
 import type { SelectionSettings } from "./settings.js";
 
@@ -29,6 +31,9 @@ export class PolicyRows implements RowChooser {
   private readonly selector: Selector;
   /** The same object where the policy is `lagrange`. */
   private readonly lagrange: LagrangeSelector | undefined;
+  /** The same object where the policy is `topk`; else asked only beside resident rows. */
+  private readonly topk: Selector;
+  private readonly rest: RestPlan;
   private readonly matrices = new Map<string, MatrixRequest>();
 
   /** @param maxRows rows of the largest matrix */
@@ -41,21 +46,44 @@ export class PolicyRows implements RowChooser {
     } else {
       this.selector = createSelector(settings.policy, { maxRows });
     }
+    const isTopk = settings.policy === "topk";
+    this.topk = isTopk ? this.selector : createSelector("topk", { maxRows });
+    this.rest = new RestPlan(maxRows);
   }
 
   usesImportance(): boolean {
     return this.settings.policy !== "dense";
   }
 
-  choose(info: BundleInfo, importance: Float32Array, terms: PassTerms | undefined): RowChoice {
+  /**
+   * With resident rows, the quality asked for stays what it is, and only the rest of the matrix is read for it: the
+   * rows of top-k that are not resident, or what importance the resident rows do not hold already.
+   */
+  choose(
+    info: BundleInfo,
+    importance: Float32Array,
+    terms: PassTerms | undefined,
+    residentRows = 0,
+  ): RowChoice {
+    if (residentRows >= info.rows) return { plan: this.rest.none() };
     const matrix = this.matrix(info);
-    if (this.lagrange === undefined) {
-      return { plan: this.select(info, importance, { budgetRows: matrix.budgetRows }) };
+    const { budgetRows } = matrix;
+    if (this.settings.policy === "topk") {
+      const plan = this.topkPlan(info, importance, budgetRows);
+      return { plan: residentRows === 0 ? plan : this.rest.from(plan, residentRows) };
     }
-    const total = sum(importance);
+    if (this.lagrange === undefined) {
+      const asked = { budgetRows: this.rowsBeyond(info, importance, budgetRows, residentRows) };
+      return { plan: this.selectRest(info, importance, residentRows, asked) };
+    }
+    const total = sum(importance, 0, info.rows);
     const asked =
-      terms === undefined ? { matchTopkRows: matrix.budgetRows } : termsFor(terms, matrix, total);
-    const plan = this.select(info, importance, asked);
+      terms === undefined
+        ? this.matchingTopk(info, importance, budgetRows, residentRows)
+        : beyondPrefix(termsFor(terms, matrix, total), importance, info.rows, residentRows);
+    // The resident rows hold enough.
+    if (residentRows > 0 && asked.importanceTarget === 0) return { plan: this.rest.none() };
+    const plan = this.selectRest(info, importance, residentRows, asked);
     const { pricePerNs } = this.lagrange.solution;
     return {
       plan,
@@ -66,22 +94,51 @@ export class PolicyRows implements RowChooser {
     };
   }
 
-  private select(
+  private matchingTopk(
     info: BundleInfo,
     importance: Float32Array,
+    budgetRows: number,
+    residentRows: number,
+  ): Partial<SelectionRequest> {
+    if (residentRows === 0) return { matchTopkRows: budgetRows };
+    const kept = planImportance(this.topkPlan(info, importance, budgetRows), importance);
+    return beyondPrefix({ importanceTarget: kept }, importance, info.rows, residentRows);
+  }
+
+  /** How many of the `budgetRows` most important rows are not resident. */
+  private rowsBeyond(
+    info: BundleInfo,
+    importance: Float32Array,
+    budgetRows: number,
+    residentRows: number,
+  ): number {
+    if (residentRows === 0 || this.settings.policy !== "chunk") return budgetRows;
+    const topk = this.topkPlan(info, importance, budgetRows);
+    return selectedRows(this.rest.from(topk, residentRows));
+  }
+
+  private topkPlan(info: BundleInfo, importance: Float32Array, budgetRows: number): ChunkPlan {
+    const { rows, rowBytes } = info;
+    return this.topk.select({ importance, rows, rowBytes, budgetRows });
+  }
+
+  private selectRest(
+    info: BundleInfo,
+    importance: Float32Array,
+    residentRows: number,
     asked: Partial<SelectionRequest>,
   ): ChunkPlan {
     const { threshold, table } = this.settings;
-    const { rows, rowBytes } = info;
-    return this.selector.select({
-      importance,
-      rows,
-      rowBytes,
+    const plan = this.selector.select({
+      importance: residentRows === 0 ? importance : importance.subarray(residentRows, info.rows),
+      rows: info.rows - residentRows,
+      rowBytes: info.rowBytes,
       table,
       ...asked,
       ...(threshold === undefined ? {} : { threshold }),
       hyperparameters: this.matrix(info).hyperparameters,
     });
+    return residentRows === 0 ? plan : this.rest.moved(plan, residentRows);
   }
 
   private matrix(info: BundleInfo): MatrixRequest {
@@ -124,8 +181,32 @@ function termsFor(
   }
 }
 
-function sum(values: Float32Array): number {
+/** What must be selected of the rest for an importance that the resident rows hold in part; other questions as they are. */
+function beyondPrefix(
+  asked: Partial<SelectionRequest>,
+  importance: Float32Array,
+  rows: number,
+  residentRows: number,
+): Partial<SelectionRequest> {
+  const { importanceTarget } = asked;
+  if (importanceTarget === undefined || residentRows === 0) return asked;
+  const missing = importanceTarget - sum(importance, 0, residentRows);
+  // Rounding must not ask for more than there is.
+  const most = sum(importance, residentRows, rows);
+  return { importanceTarget: Math.min(most, Math.max(0, missing)) };
+}
+
+function planImportance(plan: ChunkPlan, importance: Float32Array): number {
   let total = 0;
-  for (let i = 0; i < values.length; i++) total += values[i];
+  for (let c = 0; c < plan.chunkCount; c++) {
+    const end = plan.starts[c] + plan.lengths[c];
+    for (let i = plan.starts[c]; i < end; i++) total += importance[i];
+  }
+  return total;
+}
+
+function sum(values: Float32Array, from: number, to: number): number {
+  let total = 0;
+  for (let i = from; i < to; i++) total += values[i];
   return total;
 }

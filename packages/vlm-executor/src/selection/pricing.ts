@@ -88,5 +88,5 @@ function latencyNs(step: StepTrace): number {
 
 function limitOf({ projections }: StepTrace): SelectionLimit | undefined {
   if (projections.every(({ rows, totalRows }) => rows === totalRows)) return "all";
-  return projections.every(({ rows }) => rows === 0) ? "none" : undefined;
+  return projections.every(({ rows, residentRows }) => rows === residentRows) ? "none" : undefined;
 }

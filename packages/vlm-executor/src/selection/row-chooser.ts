@@ -28,7 +28,14 @@ export interface RowChooser {
   usesImportance(info: BundleInfo): boolean;
   /**
    * @param importance of the input's channels in stored order [rows]
+   * @param residentRows rows from the first on that are multiplied whatever is chosen, from memory: free, and none of
+   *   them is in the plan; 0 where absent
    * @throws ChunkSelectorError
    */
-  choose(info: BundleInfo, importance: Float32Array, terms: PassTerms | undefined): RowChoice;
+  choose(
+    info: BundleInfo,
+    importance: Float32Array,
+    terms: PassTerms | undefined,
+    residentRows?: number,
+  ): RowChoice;
 }

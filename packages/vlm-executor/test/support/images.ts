@@ -7,7 +7,7 @@ import type { ConvertOptions } from "@neuron-chunking/weight-store";
 import { CpuBackend } from "../../src/backend/cpu-backend.js";
 import { parseModelConfig } from "../../src/families/index.js";
 import type { Model } from "../../src/model.js";
-import { loadModel, readStopTokenIds } from "../../src/open-model.js";
+import { inputFileSizes, loadModel, planModel, readStopTokenIds } from "../../src/open-model.js";
 import type { ModelOptions } from "../../src/open-model.js";
 import { Prompting } from "../../src/prompting.js";
 import { modelPath } from "./goldens.js";
@@ -65,9 +65,13 @@ export async function openInsides(
 ): Promise<{ model: Model; close: () => Promise<void> }> {
   const image = await openFlashImage(dir);
   const config = parseModelConfig(image.config);
-  const model = loadModel(image, config, new CpuBackend(), options, {
+  const files = await inputFileSizes(dir);
+  const model = await loadModel(image, config, new CpuBackend(), options, {
     prompting: await Prompting.load(dir, config),
     stopTokenIds: await readStopTokenIds(dir, config),
+    memory: planModel(image, config, { options, files, calibration: undefined }),
+    heap: undefined,
+    signal: undefined,
   });
   return { model, close: () => image.close() };
 }

@@ -1,0 +1,199 @@
+import type { CalibratedBundle, Calibration } from "@neuron-chunking/chunk-selector";
+import type { LatencyTable } from "@neuron-chunking/latency-model";
+import type { BundleInfo } from "@neuron-chunking/weight-store";
+import type { SelectionSettings } from "./selection/settings.js";
+
+/** Resident rows of one stored matrix. */
+export interface BundlePrefix {
+  readonly bundle: string;
+  /** Its first rows in stored order. */
+  readonly rows: number;
+  readonly totalRows: number;
+  readonly bytes: number;
+}
+
+/** Which rows a budget keeps in memory, and what that does to a pass; times by the device's latency table. */
+export interface PrefixPlan {
+  readonly bytes: number;
+  /** Matrices with at least one resident row, layer by layer. */
+  readonly bundles: readonly BundlePrefix[];
+  /** Expected read time of a pass under the policy, without any resident row and with these, ns. */
+  readonly expectedReadNsWithout: number;
+  readonly expectedReadNs: number;
+  /** What the chance that a row is read was taken from. */
+  readonly basis: "dense" | "calibration" | "uniform";
+}
+
+/** The sparsity at which a calibration counts active rows (chunk-selector `activeCounts`). */
+const COUNTED_SPARSITY = 0.5;
+/** Prefixes grow in steps of at least this: finer ones would save nothing a device can tell. */
+const STEP_BYTES = 64 * 1024;
+
+/** A stretch of a prefix that is taken whole or not at all. */
+interface Step {
+  readonly bundle: number;
+  /** The prefix's rows after it. */
+  readonly endRows: number;
+  readonly bytes: number;
+  readonly savedNsPerByte: number;
+}
+
+/**
+ * Prefix lengths that save the most expected read time for `spareBytes`: greedy by saved time per byte, over the concave
+ * hull of each matrix's savings, so that a step that only pays together with the next counts with it.
+ *
+ * The expected read time of the rows from `p` on is modelled as `m / c` reads of `c` rows each, where `m` is the expected
+ * number of selected rows among them (each row by its chance of being selected, from the calibration's activation counts in
+ * stored order, else equal chances) and `c` the length of chunk that the policy tends to: all of them for `dense`, the mean
+ * run of random rows for `topk` and `threshold`, the device's saturation size for `chunk` and `lagrange`.
+ */
+export class PrefixPlanner {
+  private readonly curves: readonly SavingCurve[];
+  private readonly basis: PrefixPlan["basis"];
+
+  constructor(
+    private readonly bundles: readonly BundleInfo[],
+    settings: SelectionSettings,
+    calibration: Calibration | undefined,
+  ) {
+    const counted = new Map(calibration?.bundles.map((bundle) => [bundle.name, bundle]));
+    this.curves = bundles.map((info) => new SavingCurve(info, settings, counted.get(info.name)));
+    const sparse = settings.policy !== "dense";
+    this.basis = sparse ? (calibration === undefined ? "uniform" : "calibration") : "dense";
+  }
+
+  fill(spareBytes: number): PrefixPlan {
+    const steps = this.curves
+      .flatMap((curve, bundle) => curve.steps(bundle))
+      .sort((a, b) => b.savedNsPerByte - a.savedNsPerByte || a.bundle - b.bundle);
+    const rows = new Uint32Array(this.bundles.length);
+    const ended = new Uint8Array(this.bundles.length);
+    let freeBytes = spareBytes;
+    for (const { bundle, endRows, bytes } of steps) {
+      if (ended[bundle] === 1) continue;
+      if (bytes <= freeBytes) {
+        rows[bundle] = endRows;
+        freeBytes -= bytes;
+        continue;
+      }
+      // As much of the step as there is room for; what would follow it cannot be taken without it.
+      ended[bundle] = 1;
+      const { rowBytes } = this.bundles[bundle];
+      const part = Math.floor(freeBytes / rowBytes);
+      rows[bundle] += part;
+      freeBytes -= part * rowBytes;
+    }
+    return this.describe(rows);
+  }
+
+  /** Expected read time of a pass with these prefixes, ns. */
+  expectedReadNs(rows: ArrayLike<number>): number {
+    return this.curves.reduce((sum, curve, i) => sum + curve.expectedNs(rows[i]), 0);
+  }
+
+  private describe(rows: Uint32Array): PrefixPlan {
+    const bundles = this.bundles.flatMap(({ name, rows: totalRows, rowBytes }, i) =>
+      rows[i] === 0 ? [] : [{ bundle: name, rows: rows[i], totalRows, bytes: rows[i] * rowBytes }],
+    );
+    return {
+      bytes: bundles.reduce((sum, { bytes }) => sum + bytes, 0),
+      bundles,
+      expectedReadNsWithout: this.expectedReadNs(new Uint32Array(rows.length)),
+      expectedReadNs: this.expectedReadNs(rows),
+      basis: this.basis,
+    };
+  }
+}
+
+/** Expected read time of one matrix by the length of its prefix. */
+class SavingCurve {
+  /** Expected selected rows from row `p` on [rows + 1]. */
+  private readonly expectedRows: Float64Array;
+  private readonly chunkRows: number;
+  private readonly rowNs: Float64Array;
+
+  constructor(
+    private readonly info: BundleInfo,
+    settings: SelectionSettings,
+    counted: CalibratedBundle | undefined,
+  ) {
+    const { rows, rowBytes, name } = info;
+    const sparsity =
+      settings.policy === "dense" ? 0 : (settings.sparsities?.[name] ?? settings.sparsity);
+    this.expectedRows = expectedRows(info, sparsity, counted);
+    this.chunkRows = chunkRows(settings, sparsity, rowBytes, rows);
+    this.rowNs = settings.table.rowLatencyNs(rowBytes, rows);
+  }
+
+  expectedNs(prefixRows: number): number {
+    const rows = this.expectedRows[prefixRows];
+    const chunk = this.chunkRows;
+    if (rows >= chunk) return (rows / chunk) * this.rowNs[chunk];
+    // Part of a row, on average, costs part of one read.
+    return rows >= 1 ? this.rowNs[Math.floor(rows)] : rows * this.rowNs[1];
+  }
+
+  /** The prefix's growth by falling saving per byte. */
+  steps(bundle: number): Step[] {
+    const { rows, rowBytes } = this.info;
+    const stride = Math.max(1, Math.ceil(STEP_BYTES / rowBytes));
+    const hull: { rows: number; savedNs: number }[] = [{ rows: 0, savedNs: 0 }];
+    const withoutNs = this.expectedNs(0);
+    for (let at = Math.min(stride, rows); ; at = Math.min(at + stride, rows)) {
+      const point = { rows: at, savedNs: withoutNs - this.expectedNs(at) };
+      while (
+        hull.length > 1 &&
+        slope(hull[hull.length - 2], hull[hull.length - 1]) <= slope(hull[hull.length - 1], point)
+      ) {
+        hull.pop();
+      }
+      hull.push(point);
+      if (at === rows) break;
+    }
+    return hull.slice(1).map((point, i) => ({
+      bundle,
+      endRows: point.rows,
+      bytes: (point.rows - hull[i].rows) * rowBytes,
+      savedNsPerByte: slope(hull[i], point) / rowBytes,
+    }));
+  }
+}
+
+interface HullPoint {
+  readonly rows: number;
+  readonly savedNs: number;
+}
+
+const slope = (from: HullPoint, to: HullPoint): number =>
+  (to.savedNs - from.savedNs) / (to.rows - from.rows);
+
+/** Expected number of selected rows at and after each row. */
+function expectedRows(
+  { rows, storedOrder }: BundleInfo,
+  sparsity: number,
+  counted: CalibratedBundle | undefined,
+): Float64Array {
+  const after = new Float64Array(rows + 1);
+  const density = 1 - sparsity;
+  for (let row = rows - 1; row >= 0; row--) {
+    let chance = density;
+    if (counted !== undefined && sparsity > 0) {
+      const active = counted.activeCounts[storedOrder?.[row] ?? row] / counted.samples;
+      chance = Math.min(1, (active * density) / (1 - COUNTED_SPARSITY));
+    }
+    after[row] = after[row + 1] + chance;
+  }
+  return after;
+}
+
+function chunkRows(
+  { policy, table }: { policy: string; table: LatencyTable },
+  sparsity: number,
+  rowBytes: number,
+  rows: number,
+): number {
+  if (policy === "dense" || sparsity === 0) return rows;
+  const wanted =
+    policy === "chunk" || policy === "lagrange" ? table.saturationBytes / rowBytes : 1 / sparsity;
+  return Math.min(rows, Math.max(1, Math.round(wanted)));
+}
