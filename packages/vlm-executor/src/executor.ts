@@ -1,7 +1,7 @@
 import type { BackendInfo } from "@neuron-chunking/flash-reader";
 import type { ReaderTuning } from "@neuron-chunking/latency-model";
 import { openFlashImage } from "@neuron-chunking/weight-store";
-import type { FlashImage } from "@neuron-chunking/weight-store";
+import type { BundleInfo, FlashImage } from "@neuron-chunking/weight-store";
 import type { Calibration } from "@neuron-chunking/chunk-selector";
 import { calibrate, measureCalibration } from "./calibration/measure.js";
 import type { CalibrateOptions, MeasureOptions } from "./calibration/measure.js";
@@ -30,6 +30,8 @@ import { inputFileSizes, loadModel, planModel, readStopTokenIds } from "./open-m
 import type { ModelOptions } from "./open-model.js";
 import { needsCalibration } from "./selection/settings.js";
 import { Session } from "./session.js";
+import { requireRowDtypes, weightFormats } from "./weight-dtype.js";
+import type { WeightFormat } from "./weight-dtype.js";
 import type { CallOptions, SessionOptions } from "./session.js";
 
 export interface OpenOptions extends ModelOptions {
@@ -86,9 +88,10 @@ export class VlmExecutor {
     const { signal, onProgress } = options;
     throwIfAborted(signal);
     // Everything that can be refused is, before weights are loaded.
-    const { config, memory, calibrated } = await survey(dir, options);
+    const { config, memory, calibrated, bundles } = await survey(dir, options);
     requireBudget(memory, options.memoryBudgetBytes);
     const backend = options.backend ?? new CpuBackend(options.threads);
+    requireRowDtypes(bundles, backend);
     const stopTokenIds = await readStopTokenIds(dir, config);
     // Parsing takes several times what is kept: weights come after, where it has room.
     const budgeted = options.memoryBudgetBytes !== undefined;
@@ -132,6 +135,11 @@ export class VlmExecutor {
   /** How weights are read, and whether past the page cache. */
   get reading(): BackendInfo {
     return this.image.reader.backend;
+  }
+
+  /** How the streamed weights are stored, which accuracies are relative to: quantised ones are not the checkpoint's. */
+  get weightFormats(): readonly WeightFormat[] {
+    return weightFormats(this.image.bundles);
   }
 
   /** A new, empty conversation. */
@@ -247,7 +255,12 @@ export class VlmExecutor {
 async function survey(
   dir: string,
   options: OpenOptions,
-): Promise<{ config: ModelConfig; memory: MemoryPlan; calibrated: OpenOptions }> {
+): Promise<{
+  config: ModelConfig;
+  memory: MemoryPlan;
+  calibrated: OpenOptions;
+  bundles: readonly BundleInfo[];
+}> {
   const image = await openFlashImage(dir, { ...imageOptions(options), resident: "lazy" });
   try {
     const config = parseModelConfig(image.config);
@@ -257,7 +270,7 @@ async function survey(
       files: await inputFileSizes(dir),
       calibration: await ownCalibration(image, calibrated),
     });
-    return { config, memory, calibrated };
+    return { config, memory, calibrated, bundles: image.bundles };
   } finally {
     await image.close();
   }

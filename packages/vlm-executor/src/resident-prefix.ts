@@ -8,7 +8,7 @@ import type {
 } from "./backend/compute-backend.js";
 import { throwIfAborted } from "./errors.js";
 import type { BundlePrefix } from "./prefix-plan.js";
-import { requireWeightDtype } from "./weight-dtype.js";
+import { rowFormat } from "./weight-dtype.js";
 
 /** The first rows of one stored matrix, in memory: multiplied in every pass, never read again (DESIGN.md, hot rows). */
 export class ResidentPrefix {
@@ -24,9 +24,7 @@ export class ResidentPrefix {
       chunkCount: 1,
       bytes,
       offsetsBytes: Float64Array.of(0),
-      rowBytes: info.rowBytes,
-      columns: info.parts.reduce((sum, part) => sum + part.columns, 0),
-      dtype: requireWeightDtype(info.dtype, info.name),
+      ...rowFormat(info),
     };
   }
 

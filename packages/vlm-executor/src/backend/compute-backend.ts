@@ -7,6 +7,18 @@
 /** Storage types of weights, as the kernels number them. */
 export type WeightDtype = "f32" | "bf16" | "f16";
 
+/** Storage types of rows on flash; a quantised row is quants, then a scale for each group of columns (weight-store). */
+export type RowDtype = WeightDtype | "int8" | "int4";
+
+/** How the rows of one stored matrix [inputs, columns] are written. */
+export interface RowFormat {
+  readonly rowBytes: number;
+  readonly columns: number;
+  readonly dtype: RowDtype;
+  /** Of "int8" and "int4": neighbouring columns that share a scale. */
+  readonly groupSize?: number | undefined;
+}
+
 /**
  * f32 activations [rows, columns], row-major. `rows` is how many of the `capacityRows` the current pass
  * uses: buffers are made once for the largest pass and set to each pass's length.
@@ -48,15 +60,12 @@ export interface HostTensor {
  * channel `starts[c] + r` and lies at `bytes[offsetsBytes[c] + r * rowBytes]`. The memory belongs to the
  * reader and may be overwritten once the multiplication has settled.
  */
-export interface LandedChunks {
+export interface LandedChunks extends RowFormat {
   readonly starts: Uint32Array;
   readonly lengths: Uint32Array;
   readonly chunkCount: number;
   readonly bytes: Uint8Array;
   readonly offsetsBytes: Float64Array;
-  readonly rowBytes: number;
-  readonly columns: number;
-  readonly dtype: WeightDtype;
 }
 
 /** One call of {@link ComputeBackend.attention}; `d` is `headDim`. */
@@ -88,6 +97,8 @@ export type Completion = Promise<void> | undefined;
 export interface ComputeBackend {
   /** What computes, for reports: `cpu (avx512, 2 threads)`. */
   readonly description: string;
+  /** What rows on flash may be stored as. */
+  readonly rowDtypes: readonly RowDtype[];
 
   createTensor(capacityRows: number, columns: number): Tensor;
   createWeight(source: HostTensor, outputs: number, inputs: number): Weight;
@@ -134,7 +145,7 @@ export interface ComputeBackend {
   ): Completion;
   /** `v[k] = mean over rows of |x[t, k]|` (PAPER.md, importance, App. B.2), into host memory. */
   importance(x: Tensor, v: Float32Array): Completion;
-  /** `y (+)= sum over chunks of x[:, rows] W[rows, :]` */
+  /** `y (+)= sum over chunks of x[:, rows] W[rows, :]`, the rows of one of {@link rowDtypes} */
   chunkedMatmul(x: Tensor, chunks: LandedChunks, y: Tensor, accumulate: boolean): Completion;
   addBias(y: Tensor, bias: Vector): void;
   /** `y += x` */

@@ -9,6 +9,7 @@ import type {
   HostTensor,
   LandedChunks,
   Permutation,
+  RowDtype,
   Tensor,
   Vector,
   Weight,
@@ -57,9 +58,30 @@ const data = (tensor: Tensor): Float32Array => (tensor as CpuTensor).data;
 const vector = (values: Vector): Float32Array => (values as CpuVector).data;
 const elements = (tensor: Tensor): number => tensor.rows * tensor.columns;
 
+/** Whether the addon, which may be older than this package, has a kernel for such rows: a product of no rows tells. */
+function multiplies(dtype: RowDtype): boolean {
+  const one = new Float32Array(1);
+  const none = new Uint32Array(0);
+  const bytes = new Uint8Array(0);
+  // Room for the longest row of one column, a quant and its scale.
+  const rowBytes = 4;
+  const offsets = new Float64Array(0);
+  try {
+    const code = DTYPE[dtype];
+    void kernels.chunkedMatmul(
+      ...([one, 1, 1, none, none, 0, bytes, offsets, rowBytes, code, 1, one, true, 32] as const),
+    );
+    return true;
+  } catch (error) {
+    if ((error as { code?: unknown }).code === "KERNELS_INVALID_ARGUMENT") return false;
+    throw error;
+  }
+}
+
 /** The arithmetic in native code on this machine's cores (`native/kernels`). */
 export class CpuBackend implements ComputeBackend {
   readonly description: string;
+  readonly rowDtypes: readonly RowDtype[];
   private positions = new Int32Array(0);
 
   /** @param threads compute threads for the whole process, the caller's included */
@@ -68,6 +90,7 @@ export class CpuBackend implements ComputeBackend {
       if (threads !== undefined) kernels.setThreads(threads);
       const features = kernels.features();
       this.description = `cpu (${features.target}, ${features.threads} threads)`;
+      this.rowDtypes = (Object.keys(DTYPE) as RowDtype[]).filter(multiplies);
     } catch (cause) {
       throw new VlmExecutorError(
         "KERNELS_UNAVAILABLE",
@@ -200,6 +223,7 @@ export class CpuBackend implements ComputeBackend {
       chunks.columns,
       data(y),
       accumulate,
+      chunks.groupSize,
     );
   }
 
