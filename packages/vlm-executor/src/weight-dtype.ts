@@ -1,5 +1,10 @@
 import type { BundleInfo } from "@neuron-chunking/weight-store";
-import type { ComputeBackend, RowDtype, RowFormat, WeightDtype } from "./backend/compute-backend.js";
+import type {
+  ComputeBackend,
+  RowDtype,
+  RowFormat,
+  WeightDtype,
+} from "./backend/compute-backend.js";
 import { VlmExecutorError } from "./errors.js";
 
 const WEIGHT_DTYPES: readonly string[] = ["f32", "bf16", "f16"] satisfies WeightDtype[];
