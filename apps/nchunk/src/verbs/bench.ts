@@ -1,9 +1,13 @@
 import { simulatedDevice, type DeviceProfile } from "@neuron-chunking/latency-model";
 import { Option, type Command } from "commander";
 import { benchFolder } from "../bench/bench-file";
+import { registerE2e } from "../bench/e2e/register";
 import { benchIo } from "../bench/io/bench-io";
 import { describeIo } from "../bench/io/describe";
 import { IO_EFFORTS } from "../bench/io/effort";
+import { benchKernels } from "../bench/kernels/bench-kernels";
+import { describeKernels } from "../bench/kernels/describe";
+import { KERNEL_EFFORTS } from "../bench/kernels/effort";
 import { benchLatencyModel } from "../bench/latency-model/bench-latency-model";
 import { describeLatencyModel } from "../bench/latency-model/describe";
 import { MODEL_EFFORTS } from "../bench/latency-model/effort";
@@ -99,11 +103,23 @@ export function registerBench(program: Command): void {
   );
   addBench(
     bench,
+    "kernels",
+    "Time the arithmetic beside what memory, multiply-adds and a BLAS of the system reach.",
+  ).action((options: BenchOptions) =>
+    runVerb(options, async (output, signal) => {
+      const report = await benchKernels({ effort: KERNEL_EFFORTS[effortName(options)], signal });
+      output.result(report);
+      output.line(describeKernels(report));
+    }),
+  );
+  addBench(
+    bench,
     "selector",
     "Compare the policies by modelled latency at equal importance, and time their selections.",
   )
     .option("--html <file>", "also write a page with charts, which needs nothing else")
     .action((options: BenchOptions) => runVerb(options, (...how) => runSelector(options, ...how)));
+  registerE2e(bench, { addBench, effortName, profileFor });
 }
 
 /** What the page draws masks for when this machine's disk is not measured. */

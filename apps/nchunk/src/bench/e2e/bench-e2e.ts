@@ -1,0 +1,120 @@
+import { realpath, stat } from "node:fs/promises";
+import os from "node:os";
+import type { DeviceProfile } from "@neuron-chunking/latency-model";
+import { cacheFolder } from "../../cache";
+import { storageOf } from "../../doctor/block-device";
+import { systemFiles } from "../../doctor/system-files";
+import { withProgress } from "../../terminal/progress";
+import { benchModel, ensureGguf, ensureImage } from "./bench-model";
+import { runCases } from "./case-section";
+import type { Effort } from "./effort";
+import type { ModelShape } from "./model-shape";
+import { createMemoryCgroup, type MemoryCgroup } from "./memory-cgroup";
+import { ensureNodeLlamaCpp, NODE_LLAMA_CPP_VERSION } from "./node-llama-cpp";
+import { runPeer } from "./peer-section";
+import { summarize, type E2eReport, type PeerCase } from "./report";
+
+/** Of all weights. */
+const SEED = 1;
+
+export interface BenchE2eOptions {
+  readonly folder: string;
+  readonly effort: Effort;
+  readonly profile: DeviceProfile;
+  /** Whether llama.cpp is compared with. */
+  readonly peer: boolean;
+  /** When the verb began, by `performance.now()`. */
+  readonly startedMs: number;
+  readonly signal: AbortSignal;
+}
+
+interface Compared {
+  readonly peer: readonly PeerCase[];
+  readonly peerSkipped?: string;
+}
+
+const loadPerCore = (): number => os.loadavg()[0] / os.availableParallelism();
+
+/** Runs all cases, then the comparison. Throws DISK_FULL, BENCH_FAILED or the signal's reason. */
+export async function benchE2e(options: BenchE2eOptions): Promise<E2eReport> {
+  const { folder, effort, profile, signal } = options;
+  const loadBefore = loadPerCore();
+  const model = await benchModel(folder, effort.shape, SEED);
+  const imageDir = await ensureImage(model, SEED, signal);
+  const { cases, overlaps } = await withProgress("Measuring", (report) =>
+    runCases({ model, imageDir, work: effort.work, profile, report, signal }),
+  );
+  const compared = await compare(options);
+  const notes = [effort.shape.note ?? ""];
+  if (compared.peer.length > 0 && effort.peerShape?.note !== undefined) {
+    notes.push(`Beside llama.cpp: ${effort.peerShape.note}`);
+  }
+  return {
+    bench: "e2e",
+    effort: effort.name,
+    seed: SEED,
+    cases,
+    ...compared,
+    summary: summarize(cases, overlaps, compared.peer),
+    profile: { name: profile.name },
+    note: notes.filter(Boolean).join(" "),
+    conditions: {
+      threads: os.availableParallelism(),
+      loadPerCore: [loadBefore, loadPerCore()],
+      readAheadBytes: await readAheadOf(folder),
+      peerVersion: compared.peer.length > 0 ? `node-llama-cpp ${NODE_LLAMA_CPP_VERSION}` : null,
+    },
+  };
+}
+
+/** What the kernel reads ahead of a memory-mapped file is much of how fast llama.cpp is when memory is short. */
+async function readAheadOf(folder: string): Promise<number | null> {
+  const { dev } = await stat(folder);
+  const { disks } = await storageOf(systemFiles(), await realpath(folder), dev);
+  return disks[0]?.readAheadBytes ?? null;
+}
+
+async function compare(options: BenchE2eOptions): Promise<Compared> {
+  const { peer, effort, signal } = options;
+  if (!peer) return { peer: [], peerSkipped: "It was not asked for (--no-peer)." };
+  const { peerShape } = effort;
+  if (peerShape === undefined) {
+    return { peer: [], peerSkipped: "A tiny run measures nothing worth comparing." };
+  }
+  const { group, reason } = await createMemoryCgroup();
+  if (group === undefined) return { peer: [], peerSkipped: reason };
+  try {
+    const installed = await ensureNodeLlamaCpp(await cacheFolder("peer"), signal);
+    if (installed.dir === undefined) return { peer: [], peerSkipped: installed.reason };
+    return { peer: await comparePeer(options, peerShape, group, installed.dir) };
+  } finally {
+    await group.remove();
+  }
+}
+
+async function comparePeer(
+  { folder, effort, profile, startedMs, signal }: BenchE2eOptions,
+  peerShape: ModelShape,
+  group: MemoryCgroup,
+  moduleDir: string,
+): Promise<PeerCase[]> {
+  const model = await benchModel(folder, peerShape, SEED);
+  const imageDir = await ensureImage(model, SEED, signal);
+  const ggufFile = await ensureGguf(model, SEED, signal);
+  return withProgress("Comparing with llama.cpp", (report) =>
+    runPeer({
+      model,
+      imageDir,
+      ggufFile,
+      moduleDir,
+      group,
+      work: effort.peerWork,
+      rounds: effort.peerRounds,
+      withDense: effort.peerDense,
+      profile,
+      hasTime: () => performance.now() - startedMs < effort.budgetMs,
+      report,
+      signal,
+    }),
+  );
+}

@@ -1,0 +1,191 @@
+import { readFile } from "node:fs/promises";
+import {
+  VlmExecutor,
+  type OpenOptions,
+  type Session,
+  type StepTrace,
+} from "@neuron-chunking/vlm-executor";
+import {
+  FRAME_TOKENS,
+  type E2ePhase,
+  type ExecutorRequest,
+  type ExecutorResult,
+  type PhaseResult,
+  type Work,
+} from "./child-protocol";
+
+/** Tokens of one pass; a frame fits in one. */
+const BLOCK_TOKENS = 256;
+/** Token numbers are drawn from the lowest, which every vocabulary has. */
+const TOKEN_NUMBERS = 256;
+
+/** Openings that look for the sparsity at which `chunk` keeps as much importance as `topk`. */
+const SPARSITY_PROBES = 3;
+/** Tokens of a probe's prompt. */
+const PROBE_TOKENS = 32;
+/** Importance kept that is near enough. */
+const IMPORTANCE_TOLERANCE = 0.01;
+
+/** Highest resident memory of this process so far, bytes. */
+export async function peakRssBytes(): Promise<number> {
+  const status = await readFile("/proc/self/status", "utf8");
+  return Number(/^VmHWM:\s+(\d+) kB$/m.exec(status)?.[1] ?? NaN) * 1024;
+}
+
+const tokens = (count: number): number[] =>
+  Array.from({ length: count }, (_, index) => (index * 37 + 1) % TOKEN_NUMBERS);
+
+/** Opens the model, runs the phases in turn, and says what each took. */
+export async function runExecutor(request: ExecutorRequest): Promise<ExecutorResult> {
+  const sparsity = await sparsityOf(request);
+  const startedMs = performance.now();
+  const model = await VlmExecutor.open(request.imageDir, openOptions(request, sparsity));
+  const openNs = (performance.now() - startedMs) * 1e6;
+  try {
+    return {
+      plannedBytes: model.plan().totalBytes,
+      openNs,
+      sparsity,
+      directIo: model.reading.directIo,
+      phases: await runPhases(model, request),
+    };
+  } finally {
+    await model.close();
+  }
+}
+
+function openOptions(request: ExecutorRequest, sparsity: number): OpenOptions {
+  const { policy, profile, budgetBytes, contextLength } = request;
+  return {
+    policy,
+    ...(policy === "dense" ? {} : { sparsity }),
+    profile,
+    memoryBudgetBytes: budgetBytes,
+    ...executorLimits(contextLength),
+  };
+}
+
+/** What decides how much memory a model needs at least. */
+export function executorLimits(
+  contextLength: number,
+): Required<Pick<OpenOptions, "contextLength" | "blockTokens">> {
+  return { contextLength, blockTokens: Math.min(BLOCK_TOKENS, contextLength) };
+}
+
+/**
+ * `chunk` at 50 % of the rows keeps less importance than `topk`: the sparsity at which it keeps as much is between
+ * the two points that are known, nearly in proportion (all rows keep all importance).
+ */
+async function sparsityOf(request: ExecutorRequest): Promise<number> {
+  const { importanceTarget, policy } = request;
+  let { sparsity } = request;
+  if (policy !== "chunk" || importanceTarget === undefined) return sparsity;
+  for (let probe = 0; probe < SPARSITY_PROBES; probe += 1) {
+    const kept = await importanceKeptAt(request, sparsity);
+    if (Math.abs(kept - importanceTarget) < IMPORTANCE_TOLERANCE || kept >= 1) break;
+    const scaled = (sparsity * (1 - importanceTarget)) / (1 - kept);
+    sparsity = Math.min(0.95, Math.max(0.01, scaled));
+  }
+  return sparsity;
+}
+
+async function importanceKeptAt(request: ExecutorRequest, sparsity: number): Promise<number> {
+  const model = await VlmExecutor.open(request.imageDir, openOptions(request, sparsity));
+  try {
+    const session = model.createSession();
+    await session.appendTokens(tokens(PROBE_TOKENS));
+    return meanImportance(session.traces);
+  } finally {
+    await model.close();
+  }
+}
+
+function meanImportance(steps: readonly StepTrace[]): number {
+  const kept = steps.flatMap(({ projections }) => projections.map((p) => p.importanceKept));
+  return kept.reduce((sum, value) => sum + value, 0) / Math.max(1, kept.length);
+}
+
+async function runPhases(model: VlmExecutor, request: ExecutorRequest): Promise<PhaseResult[]> {
+  const { work } = request;
+  const steps: StepTrace[] = [];
+  const session = model.createSession({ traceCapacity: 0, onStep: (step) => steps.push(step) });
+  const results: PhaseResult[] = [];
+  const measure = async (phase: E2ePhase, task: () => Promise<number>): Promise<void> => {
+    steps.length = 0;
+    const wallNs = (await task()) * 1e6;
+    results.push({ phase, wallNs, ...summed(steps), peakRssBytes: await peakRssBytes() });
+  };
+  try {
+    await measure("prefill", () => prefill(session, work));
+    if (work.frames > 0) await measure("frame", () => appendFrames(session, work));
+    if (work.decodeTokens > 0) await measure("decode", () => decode(session, work));
+    return results;
+  } finally {
+    session.close();
+  }
+}
+
+// Each of these returns what its passes took, ms.
+
+async function prefill(session: Session, { prefillTokens }: Work): Promise<number> {
+  const startedMs = performance.now();
+  await session.appendTokens(tokens(prefillTokens));
+  return performance.now() - startedMs;
+}
+
+async function appendFrames(session: Session, { frames, phaseMs }: Work): Promise<number> {
+  const tokenIds = Int32Array.from(tokens(FRAME_TOKENS));
+  const startedMs = performance.now();
+  for (let frame = 0; frame < frames; frame += 1) {
+    await session.append({ tokenIds }, "frames");
+    if (performance.now() - startedMs > phaseMs) break;
+  }
+  return performance.now() - startedMs;
+}
+
+async function decode(session: Session, { decodeTokens, phaseMs }: Work): Promise<number> {
+  // Nothing ends it early: all runs are equally long.
+  const options = { maxNewTokens: decodeTokens + 1, temperature: 0, stopTokenIds: [] };
+  const generated = session.generate(options);
+  // The first token follows from the prompt's logits, without a pass.
+  await generated.next();
+  const startedMs = performance.now();
+  for (;;) {
+    const { done } = await generated.next();
+    const elapsedMs = performance.now() - startedMs;
+    if (done !== true && elapsedMs <= phaseMs) continue;
+    await generated.return();
+    return elapsedMs;
+  }
+}
+
+type Summed = Omit<PhaseResult, "phase" | "wallNs" | "peakRssBytes">;
+
+function summed(steps: readonly StepTrace[]): Summed {
+  const totals = {
+    tokens: 0,
+    ioNs: 0,
+    computeNs: 0,
+    selectNs: 0,
+    stallNs: 0,
+    bytesRead: 0,
+    chunks: 0,
+  };
+  const overlaps: number[] = [];
+  for (const { tokens: count, wallNs, projections } of steps) {
+    let [ioNs, computeNs] = [0, 0];
+    for (const projection of projections) {
+      ioNs += projection.readNs;
+      computeNs += projection.computeNs;
+      totals.selectNs += projection.selectNs;
+      totals.stallNs += projection.stallNs;
+      totals.bytesRead += projection.bytesRead;
+      totals.chunks += projection.chunks;
+    }
+    totals.tokens += count;
+    totals.ioNs += ioNs;
+    totals.computeNs += computeNs;
+    overlaps.push(wallNs / Math.max(ioNs, computeNs, 1));
+  }
+  return { ...totals, importanceKept: meanImportance(steps), overlaps };
+}

@@ -1,0 +1,221 @@
+import { execFile } from "node:child_process";
+import { chmod, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import os from "node:os";
+import path from "node:path";
+import { promisify } from "node:util";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { requireDiskSpace } from "../src/bench/e2e/disk-space";
+import { bfloat16Bits, float16Bits } from "../src/bench/e2e/half-floats";
+import { createMemoryCgroup } from "../src/bench/e2e/memory-cgroup";
+import { ensureNodeLlamaCpp, NODE_LLAMA_CPP_VERSION } from "../src/bench/e2e/node-llama-cpp";
+import { summarize, type E2eCase, type PeerCase } from "../src/bench/e2e/report";
+
+const run = promisify(execFile);
+let folder: string;
+beforeAll(async () => {
+  folder = await mkdtemp(path.join(os.tmpdir(), "nchunk-e2e-parts-"));
+});
+afterAll(() => rm(folder, { recursive: true, force: true }));
+
+/** A /proc/self with these files. */
+async function place(name: string, files: Record<string, string>): Promise<{ self: string }> {
+  const self = path.join(folder, name);
+  await mkdir(self);
+  for (const [file, text] of Object.entries(files)) await writeFile(path.join(self, file), text);
+  return { self };
+}
+
+const V1_MOUNT = (at: string): string =>
+  `30 25 0:26 / ${at} rw,relatime - cgroup cgroup rw,memory\n`;
+const V2_MOUNT = (at: string): string => `31 25 0:27 / ${at} rw,relatime - cgroup2 cgroup2 rw\n`;
+
+describe("memory control group", () => {
+  it("is refused with the reason where none is mounted", async () => {
+    const { group, reason } = await createMemoryCgroup(
+      await place("none", { cgroup: "0::/\n", mountinfo: "1 0 0:1 / / rw - ext4 /dev/sda rw\n" }),
+    );
+    expect(group).toBeUndefined();
+    expect(reason).toMatch(/No memory control group is mounted/);
+  });
+
+  it("is refused where /proc says nothing", async () => {
+    const { reason } = await createMemoryCgroup({ self: path.join(folder, "nowhere") });
+    expect(reason).toMatch(/No memory control group is mounted/);
+  });
+
+  it("is refused with what the system says where its folder cannot be made", async () => {
+    const { reason } = await createMemoryCgroup(
+      await place("v1-missing", {
+        cgroup: "4:memory:/not/there\n",
+        mountinfo: V1_MOUNT(path.join(folder, "v1-missing")),
+      }),
+    );
+    expect(reason).toMatch(/cannot be made|can be made: ENOENT/);
+    expect(reason).toMatch(/as root/);
+  });
+
+  it("is refused, and removed, where a folder turns out to be no control group", async () => {
+    const at = path.join(folder, "v1-plain-mount");
+    await mkdir(at);
+    const { reason } = await createMemoryCgroup(
+      await place("v1-plain", { cgroup: "4:memory:/\n", mountinfo: V1_MOUNT(at) }),
+    );
+    expect(reason).toMatch(/no memory limit: ENOENT/);
+    expect(await readdir(at)).toEqual([]);
+  });
+
+  it("is refused where version 2 does not hand the controller down", async () => {
+    const at = path.join(folder, "v2-mount");
+    await mkdir(path.join(at, "own"), { recursive: true });
+    // A folder in place of the file: writing to it fails, as the kernel refuses it.
+    await mkdir(path.join(at, "own/cgroup.subtree_control"));
+    const { reason } = await createMemoryCgroup(
+      await place("v2", { cgroup: "0::/own\n", mountinfo: V2_MOUNT(at) }),
+    );
+    expect(reason).toMatch(/cannot be handed down from .*own/);
+    expect(await readdir(path.join(at, "own"))).toEqual(["cgroup.subtree_control"]);
+  });
+
+  it("limits a real process, where this machine lets one be made", async (context) => {
+    const { group, reason } = await createMemoryCgroup();
+    if (group === undefined) {
+      context.skip(`no control group: ${reason}`);
+      return;
+    }
+    try {
+      await group.setLimit(64 * 2 ** 20);
+      const enter = ["-c", 'echo $$ > "$0" && exec "$@"', group.procsFile, process.execPath, "-e"];
+      const touch = (mebibytes: number): string =>
+        `const b = []; for (let i = 0; i < ${mebibytes}; i++) b.push(Buffer.alloc(2**20, 1)); console.log(b.length)`;
+      await expect(run("/bin/sh", [...enter, touch(256)])).rejects.toMatchObject({
+        signal: "SIGKILL",
+      });
+      expect(await group.oomKills()).toBe(1);
+      expect(await group.peakBytes()).toBeLessThanOrEqual(64 * 2 ** 20);
+      await group.setLimit(512 * 2 ** 20);
+      expect(await group.oomKills()).toBe(0);
+      const { stdout } = await run("/bin/sh", [...enter, touch(128)]);
+      expect(stdout).toBe("128\n");
+      const peakBytes = await group.peakBytes();
+      // Memory of the kernel's own is missing in some; what was touched is in.
+      if (peakBytes !== undefined) expect(peakBytes).toBeGreaterThan(128 * 2 ** 20);
+    } finally {
+      await group.remove();
+    }
+    await expect(readFile(group.procsFile)).rejects.toMatchObject({ code: "ENOENT" });
+  });
+});
+
+describe("requireDiskSpace", () => {
+  const GIB = 2 ** 30;
+
+  it("passes where there is room for the model and a margin", async () => {
+    await expect(
+      requireDiskSpace("/data", 15 * GIB, () => Promise.resolve(16 * GIB)),
+    ).resolves.toBe(undefined);
+  });
+
+  it("refuses before anything is written, and says how much is missing and what helps", async () => {
+    const error = await requireDiskSpace("/data", 15 * GIB, () => Promise.resolve(15 * GIB)).then(
+      () => undefined,
+      (thrown: Error & { code: string }) => thrown,
+    );
+    expect(error?.code).toBe("DISK_FULL");
+    expect(error?.message).toMatch(/\/data has 15\.0 GiB free.*takes 15\.5 GiB/);
+    expect(error?.message).toMatch(/--dir/);
+  });
+
+  it("asks the file system by itself", async () => {
+    await expect(requireDiskSpace(folder, 2 ** 60)).rejects.toMatchObject({ code: "DISK_FULL" });
+  });
+});
+
+describe("installing the peer", () => {
+  const signal = new AbortController().signal;
+  /** A command in place of npm. */
+  async function command(name: string, script: string): Promise<string> {
+    const file = path.join(folder, name);
+    await writeFile(file, `#!/bin/sh\n${script}\n`);
+    await chmod(file, 0o755);
+    return file;
+  }
+
+  it("says why it failed, and leaves nothing", async () => {
+    const cache = path.join(folder, "cache-offline");
+    const npm = await command(
+      "npm-offline",
+      'echo "npm error code ENOTFOUND" >&2; echo "npm error no network here" >&2; exit 1',
+    );
+    const { dir, reason } = await ensureNodeLlamaCpp(cache, signal, npm);
+    expect(dir).toBeUndefined();
+    expect(reason).toMatch(/cannot be installed: no network here/);
+    expect(await readdir(cache)).toEqual([]);
+  });
+
+  it("says that npm is not there", async () => {
+    const npm = path.join(folder, "no-such-npm");
+    const { reason } = await ensureNodeLlamaCpp(path.join(folder, "cache-none"), signal, npm);
+    expect(reason).toMatch(/cannot be installed: .*ENOENT/);
+  });
+
+  it("asks for the pinned version without scripts or other platforms' binaries, once", async () => {
+    const cache = path.join(folder, "cache-good");
+    const npm = await command(
+      "npm-good",
+      'echo "$@" >> "$0.log"; mkdir -p node_modules/node-llama-cpp && echo "{}" > node_modules/node-llama-cpp/package.json',
+    );
+    const first = await ensureNodeLlamaCpp(cache, signal, npm);
+    const second = await ensureNodeLlamaCpp(cache, signal, npm);
+    expect(first.reason).toBeUndefined();
+    expect(second).toEqual(first);
+    const log = (await readFile(`${npm}.log`, "utf8")).trim().split("\n");
+    expect(log).toHaveLength(1);
+    expect(log[0]).toContain(`node-llama-cpp@${NODE_LLAMA_CPP_VERSION}`);
+    expect(log[0]).toContain("--ignore-scripts");
+    expect(log[0]).toContain("--omit=optional");
+    expect(NODE_LLAMA_CPP_VERSION).toMatch(/^\d+\.\d+\.\d+$/);
+  });
+});
+
+describe("16-bit floats", () => {
+  it.each([
+    [0, 0x0000],
+    [1, 0x3c00],
+    [-2, 0xc000],
+    [65504, 0x7bff],
+    [2 ** -14, 0x0400],
+    [2 ** -24, 0x0001],
+    // Ties to even: between 1 and 1 + 2^-10, and between that and 1 + 2^-9.
+    [1 + 2 ** -11, 0x3c00],
+    [1 + 3 * 2 ** -11, 0x3c02],
+    // A carry into the exponent.
+    [2 - 2 ** -12, 0x4000],
+    [0.1, 0x2e66],
+  ])("binary16 of %d", (value, bits) => expect(float16Bits(value)).toBe(bits));
+
+  it.each([
+    [0, 0x0000],
+    [1, 0x3f80],
+    [-2, 0xc000],
+    [1 + 2 ** -8, 0x3f80],
+    [1 + 3 * 2 ** -8, 0x3f82],
+    [0.1, 0x3dcd],
+  ])("bfloat16 of %d", (value, bits) => expect(bfloat16Bits(value)).toBe(bits));
+});
+
+describe("summarize", () => {
+  const one = (peakRssBytes: number): E2eCase =>
+    ({ peakRssBytes, budgetBytes: 100 }) as unknown as E2eCase;
+  const peer = (memoryFraction: number, ratio: number | null): PeerCase =>
+    ({ memoryFraction, ratio }) as unknown as PeerCase;
+
+  it("takes the median overlap, the highest memory, and each limit's ratio", () => {
+    expect(
+      summarize([one(80), one(110)], [1, 3, 1.2], [peer(0.25, 6), peer(0.5, null), peer(0.75, 2)]),
+    ).toEqual({ overlapMedian: 1.2, rssToBudgetMax: 1.1, peer25: 6, peer50: null, peer75: 2 });
+  });
+
+  it("is empty where nothing was measured", () => {
+    expect(Object.values(summarize([], [], []))).toEqual([null, null, null, null, null]);
+  });
+});
