@@ -1,5 +1,4 @@
 import { importanceKept } from "@neuron-chunking/chunk-selector";
-import type { FlashReader, LandingBuffer, ReadResult } from "@neuron-chunking/flash-reader";
 import { estimatePlanNs, selectedRows } from "@neuron-chunking/latency-model";
 import type { ChunkPlan, LatencyTable } from "@neuron-chunking/latency-model";
 import type { BundleInfo } from "@neuron-chunking/weight-store";
@@ -10,7 +9,7 @@ import type {
   WeightDtype,
 } from "./backend/compute-backend.js";
 import { abortedError, throwIfAborted, VlmExecutorError } from "./errors.js";
-import type { PlanSlicer } from "./plan-slices.js";
+import type { LandedRows, PlanReads } from "./plan-reads.js";
 import type { ResidentPrefix } from "./resident-prefix.js";
 import type { PassTerms, RowChoice, RowChooser } from "./selection/row-chooser.js";
 import { nowNs } from "./trace.js";
@@ -20,14 +19,12 @@ import { requireWeightDtype } from "./weight-dtype.js";
 /** What the stored matrices of one model share: made once, used by one pass at a time. */
 export interface Streaming {
   readonly backend: ComputeBackend;
-  readonly reader: FlashReader;
   /** Chooses rows where a pass brings no chooser of its own. */
   readonly rows: RowChooser;
   /** Estimates read times. */
   readonly table: LatencyTable;
-  /** Bounded and reused: one is read into while the other is multiplied. */
-  readonly landings: readonly [LandingBuffer, LandingBuffer];
-  readonly slicer: PlanSlicer;
+  /** Brings the rows of a plan in. */
+  readonly reads: PlanReads;
   /** Rows in memory, by name of the stored matrix. */
   readonly prefixes: ReadonlyMap<string, ResidentPrefix>;
 }
@@ -44,19 +41,16 @@ export interface Pass {
   readonly rows?: RowChooser | undefined;
 }
 
-/** Read and multiplied so far, for the trace. */
-interface Progress {
-  bytesWanted: number;
-  bytesRead: number;
-  readNs: number;
+/** Times of one matrix's reading and multiplying, for the trace. */
+interface Times {
   computeNs: number;
   stallNs: number;
 }
 
 /**
  * One stored matrix: `y = x W` with the rows of `W` that matter for this `x`, read from flash. The way of
- * PAPER.md: importance of `x` -> plan -> chunks -> `y += x[:, chunk] W[chunk, :]`, sliced so that a
- * slice is read while the one before it is multiplied.
+ * PAPER.md: importance of `x` -> plan -> chunks -> `y += x[:, chunk] W[chunk, :]`, each multiplied when it has
+ * landed, while others are read.
  */
 export class ChunkedLinear {
   /** Output columns. */
@@ -102,13 +96,7 @@ export class ChunkedLinear {
     const { plan, ...prices } = this.choose(chooser, pass, residentRows);
     const selectNs = nowNs() - selectStartNs;
 
-    const progress = { bytesWanted: 0, bytesRead: 0, readNs: 0, computeNs: 0, stallNs: 0 };
-    if (prefix !== undefined) {
-      const startNs = nowNs();
-      await prefix.multiply(backend, x, y, accumulate);
-      progress.computeNs += nowNs() - startNs;
-    }
-    await this.readAndMultiply(plan, x, y, accumulate || prefix !== undefined, pass, progress);
+    const times = await this.readAndMultiply(plan, prefix, x, y, accumulate, pass);
 
     pass.projections.push({
       bundle: this.info.name,
@@ -121,7 +109,8 @@ export class ChunkedLinear {
       selectNs,
       importanceKept: usesImportance ? this.importanceKept(plan, residentRows) : 1,
       ...prices,
-      ...progress,
+      ...this.streaming.reads.totals,
+      ...times,
     });
   }
 
@@ -149,72 +138,62 @@ export class ChunkedLinear {
     }
   }
 
+  /** Rows in memory are multiplied while the first of the plan are on their way, those as they land. */
   private async readAndMultiply(
     plan: ChunkPlan,
+    prefix: ResidentPrefix | undefined,
     x: Tensor,
     y: Tensor,
     accumulate: boolean,
     pass: Pass,
-    progress: Progress,
-  ): Promise<void> {
-    const { backend, slicer } = this.streaming;
-    slicer.begin(plan, this.info.rowBytes);
-    let slice = slicer.next();
-    if (slice === null && !accumulate) backend.zero(y);
-    let index = 0;
-    let reading = slice === null ? null : this.read(slice, index, pass);
+  ): Promise<Times> {
+    const { backend, reads } = this.streaming;
+    const { offsetBytes, rowBytes } = this.info;
+    const times = { computeNs: 0, stallNs: 0 };
+    let adds = accumulate;
     try {
-      while (slice !== null && reading !== null) {
+      reads.begin(plan, { baseOffsetBytes: offsetBytes, rowBytes }, pass.signal);
+      if (prefix !== undefined) {
+        const startNs = nowNs();
+        await prefix.multiply(backend, x, y, adds);
+        times.computeNs += nowNs() - startNs;
+        adds = true;
+      }
+      for (;;) {
         const waitStartNs = nowNs();
-        const landed: ReadResult = await reading;
-        reading = null;
-        progress.stallNs += nowNs() - waitStartNs;
-        progress.bytesRead += landed.bytesRead;
-        progress.bytesWanted += landed.bytesWanted;
-        progress.readNs += landed.elapsedNs;
-
-        const next = slicer.next();
-        if (next !== null) reading = this.read(next, index + 1, pass);
+        const landed = await this.landed(pass);
         const computeStartNs = nowNs();
-        await this.multiply(slice, landed, x, y, accumulate || index > 0);
-        progress.computeNs += nowNs() - computeStartNs;
-        slice = next;
-        index += 1;
+        times.stallNs += computeStartNs - waitStartNs;
+        if (landed === null) break;
+        await this.multiply(landed, x, y, adds);
+        times.computeNs += nowNs() - computeStartNs;
+        adds = true;
+        reads.release();
       }
     } finally {
-      // The landing buffer is not free before its read has ended, whatever ended the pass.
-      await reading?.catch(() => undefined);
+      await reads.drain();
+    }
+    if (!adds) backend.zero(y);
+    return times;
+  }
+
+  private async landed(pass: Pass): Promise<LandedRows | null> {
+    try {
+      return await this.streaming.reads.next();
+    } catch (cause) {
+      if (pass.signal?.aborted) throw abortedError(pass.signal);
+      throw this.readFailure(cause);
     }
   }
 
-  private read(slice: ChunkPlan, index: number, pass: Pass): Promise<ReadResult> {
-    const { reader, landings } = this.streaming;
-    const { offsetBytes, rowBytes } = this.info;
-    const layout = { baseOffsetBytes: offsetBytes, rowBytes };
-    const into = landings[index % 2];
-    const options = pass.signal === undefined ? { into } : { into, signal: pass.signal };
-    const reading = reader.readPlan(slice, layout, options).catch((cause: unknown) => {
-      if (pass.signal?.aborted) throw abortedError(pass.signal);
-      throw this.readFailure(cause);
-    });
-    // It may fail while the slice before it is still multiplied; it is awaited after that.
-    reading.catch(() => undefined);
-    return reading;
-  }
-
   private multiply(
-    slice: ChunkPlan,
-    landed: ReadResult,
+    landed: LandedRows,
     x: Tensor,
     y: Tensor,
     accumulate: boolean,
   ): Promise<void> | undefined {
     const chunks = {
-      starts: slice.starts,
-      lengths: slice.lengths,
-      chunkCount: slice.chunkCount,
-      bytes: landed.bytes,
-      offsetsBytes: landed.viewOffsetsBytes,
+      ...landed,
       rowBytes: this.info.rowBytes,
       columns: this.columns,
       dtype: this.dtype,

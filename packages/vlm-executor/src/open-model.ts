@@ -21,7 +21,8 @@ import {
   maxStoredRows,
 } from "./model-weights.js";
 import { PassLock } from "./pass-lock.js";
-import { landingCapacityBytes, PlanSlicer } from "./plan-slices.js";
+import { PlanReads } from "./plan-reads.js";
+import { LANDING_PARTS, landingCapacityBytes, PlanSlicer } from "./plan-slices.js";
 import type { Prompting } from "./prompting.js";
 import { PrefixPlanner } from "./prefix-plan.js";
 import type { InputFileSizes } from "./process-memory.js";
@@ -38,7 +39,7 @@ import { SiglipTower } from "./vision/siglip.js";
 const DEFAULT_CONTEXT_LENGTH = 8192;
 /** Tokens that go through the decoder together. */
 const DEFAULT_BLOCK_TOKENS = 256;
-const DEFAULT_LANDING_BYTES = 32 * 2 ** 20;
+const DEFAULT_LANDING_BYTES = 64 * 2 ** 20;
 /** Workspace of a selector for each row of the largest matrix: `lagrange`, which needs most, was seen to take 168. */
 const SELECTOR_BYTES_PER_ROW = 200;
 /** Most pixels of a picture that a memory budget has room for, unless told otherwise: 4 million. */
@@ -50,7 +51,7 @@ export interface ModelOptions extends SelectionOptions {
   readonly contextLength?: number;
   /** Tokens that go through the decoder together, with one choice of rows per projection; default 256. */
   readonly blockTokens?: number;
-  /** Largest size of each of the two landing buffers; default 32 MiB. */
+  /** Most memory that weights land in; default 64 MiB. A model with small matrices takes less. */
   readonly landingBytes?: number;
   /**
    * Most memory of the process: everything counts, code and heap included, with one session open. `open` refuses a
@@ -105,13 +106,13 @@ function inMemoryBytes({ name, shape, lengthBytes }: ManifestTensor): number {
   return lengthBytes + (widened ? elements * Float32Array.BYTES_PER_ELEMENT : 0);
 }
 
-/** Two buffers, slices of plans, selectors, each matrix's importance. */
+/** Landing buffers, pieces of a plan, selectors, each matrix's importance. */
 function landingBytes(image: FlashImage, config: ModelConfig, limits: Limits): number {
   const wordBytes = Uint32Array.BYTES_PER_ELEMENT;
   const perRow = 6 * wordBytes + 2 * SELECTOR_BYTES_PER_ROW;
   const importance = image.bundles.reduce((sum, { rows }) => sum + rows, 0) * wordBytes;
   const capacity = landingCapacity(image, limits.landingBytes);
-  return 2 * capacity + maxStoredRows(config.decoder) * perRow + importance;
+  return LANDING_PARTS * capacity + maxStoredRows(config.decoder) * perRow + importance;
 }
 
 function modelLimits(config: ModelConfig, options: ModelOptions): Limits {
@@ -162,14 +163,13 @@ export async function loadModel(
   const selection = selectionSettings(options);
   const maxRows = maxStoredRows(config.decoder);
   const capacity = landingCapacity(image, limits.landingBytes);
-  const landings = [image.reader.allocate(capacity), image.reader.allocate(capacity)] as const;
+  const landings = image.reader.allocateParts(LANDING_PARTS, capacity);
+  const slicer = new PlanSlicer(maxRows, capacity, 2 * image.reader.alignmentBytes);
   const streaming: Streaming = {
     backend,
-    reader: image.reader,
     rows: new PolicyRows(selection, maxRows),
     table: selection.table,
-    landings,
-    slicer: new PlanSlicer(maxRows, capacity, 2 * image.reader.alignmentBytes),
+    reads: new PlanReads(image.reader, slicer, landings),
     prefixes: await loadPrefixes(image, inputs.memory.prefix.bundles, landings[0], inputs.signal),
   };
   const weights = loadDecoderWeights(image, config.decoder, streaming);

@@ -19,7 +19,7 @@ export interface ProjectionTrace {
   readonly bytesRead: number;
   /** Latency the device profile predicts for the plan; 0 without a profile. */
   readonly estimatedReadNs: number;
-  /** Sum of the reads' own durations. */
+  /** Time in which at least one read was under way. */
   readonly readNs: number;
   readonly selectNs: number;
   readonly computeNs: number;

@@ -1,24 +1,28 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { planFromMask } from "@neuron-chunking/latency-model";
-import { landingCapacityBytes, PlanSlicer } from "../src/plan-slices.js";
+import { LANDING_PARTS, landingCapacityBytes, PlanSlicer } from "../src/plan-slices.js";
+import type { Slice } from "../src/plan-slices.js";
 
 const MIB = 2 ** 20;
 
 /** Rows of every slice, and the bytes each slice may need. */
 function cut(slicer: PlanSlicer, mask: Uint8Array, rowBytes: number, overhead: number) {
   slicer.begin(planFromMask(mask), rowBytes);
+  const slices: Slice[] = [];
+  for (let slice = slicer.next(); slice !== null; slice = slicer.next()) slices.push(slice);
+  // All pieces stay in place, so they may be looked at after the last.
+  const { starts, lengths } = slicer;
   const rows: number[] = [];
-  const sizes: number[] = [];
-  for (let slice = slicer.next(); slice !== null; slice = slicer.next()) {
+  const sizes = slices.map(({ first, count }) => {
     let bytes = 0;
-    for (let c = 0; c < slice.chunkCount; c++) {
-      bytes += slice.lengths[c] * rowBytes + overhead;
-      for (let r = 0; r < slice.lengths[c]; r++) rows.push(slice.starts[c] + r);
+    for (let piece = first; piece < first + count; piece++) {
+      bytes += lengths[piece] * rowBytes + overhead;
+      for (let r = 0; r < lengths[piece]; r++) rows.push(starts[piece] + r);
     }
-    sizes.push(bytes);
-  }
-  return { rows, sizes };
+    return bytes;
+  });
+  return { rows, sizes, slices };
 }
 
 describe("slices of a plan", () => {
@@ -42,27 +46,29 @@ describe("slices of a plan", () => {
     );
   });
 
-  it("stay valid until the second next call", () => {
+  it("follow one another, so that neighbours can be taken together", () => {
     const slicer = new PlanSlicer(64, 4 * MIB, 0);
-    slicer.begin(planFromMask(new Uint8Array(64).fill(1)), MIB);
-    const first = slicer.next()!;
-    const rows = first.lengths[0];
-    slicer.next();
-    expect([first.starts[0], first.lengths[0]]).toEqual([0, rows]);
+    const { slices } = cut(slicer, new Uint8Array(64).fill(1), MIB, 0);
+    let next = 0;
+    for (const { first, count } of slices) {
+      expect(first).toBe(next);
+      next += count;
+    }
   });
 
   it("are several where there is enough to overlap, and one where there is not", () => {
     const slicer = new PlanSlicer(1024, 32 * MIB, 0);
     const all = new Uint8Array(1024).fill(1);
-    expect(cut(slicer, all, 8192, 0).sizes).toHaveLength(4);
+    expect(cut(slicer, all, 16 * 1024, 0).sizes).toHaveLength(16);
     expect(cut(slicer, all, 512, 0).sizes).toHaveLength(1);
     expect(cut(slicer, new Uint8Array(1024), 512, 0).sizes).toHaveLength(0);
   });
 });
 
-describe("a landing buffer", () => {
-  it("is no larger than asked for, but always holds a row", () => {
-    expect(landingCapacityBytes([{ rows: 18944, rowBytes: 7168 }], 8 * MIB, 8192)).toBe(8 * MIB);
+describe("landing buffers", () => {
+  it("are together no larger than asked for, but each holds a row", () => {
+    const matrix = { rows: 18944, rowBytes: 7168 };
+    expect(landingCapacityBytes([matrix], 8 * MIB, 8192)).toBe((8 * MIB) / LANDING_PARTS);
     expect(landingCapacityBytes([{ rows: 10, rowBytes: 5000 }], 1, 100)).toBe(5100);
     expect(landingCapacityBytes([{ rows: 10, rowBytes: 500 }], 8 * MIB, 0)).toBe(5000);
   });
