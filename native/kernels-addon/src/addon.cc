@@ -2,6 +2,7 @@
 #include <napi.h>
 
 #include "arguments.h"
+#include "bench.h"
 #include "nchunk/kernels.h"
 #include "products.h"
 #include "rows.h"
@@ -61,6 +62,7 @@ Napi::Object Init(Napi::Env, Napi::Object exports) {
   Export<Rope>(exports, "rope");
   Export<Embed>(exports, "embed");
   Export<ToF32>(exports, "toF32");
+  Export<OpenBench>(exports, "openBench");
   return exports;
 }
 

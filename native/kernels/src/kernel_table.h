@@ -80,6 +80,8 @@ struct KernelTable {
   void (*add)(float* y, const float* x, size_t count);
   void (*silu_mul)(const float* gate, const float* up, size_t count, float* y);
   void (*rotate_half)(float* x, size_t heads, size_t head_dim, const float* cosines, const float* sines);
+  // For the benchmark: multiply-adds in registers, floating point operations done. `result` keeps them from being left out.
+  double (*fma_loop)(size_t iterations, float* result);
   void (*widen)(const uint8_t* weight, Dtype dtype, size_t count, float* y);
 };
 

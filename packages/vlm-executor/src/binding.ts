@@ -33,6 +33,47 @@ export interface KernelFeatures {
   readonly threads: number;
 }
 
+/** One kernel on one shape, as {@link KernelBench.prepare} takes it. */
+export interface KernelCaseSpec {
+  readonly op: "chunked" | "linear" | "attention" | "rmsNorm" | "layerNorm";
+  /** Of the weights; int8 and int4 of `chunked` only, with `groupSize`. */
+  readonly dtype: RowDtypeCode;
+  readonly t: number;
+  /** Rows that are multiplied, inputs, or keys of attention, the last `t` of which are new. */
+  readonly k: number;
+  /** Outputs; of attention `heads` times the head's width. */
+  readonly n: number;
+  readonly groupSize?: number;
+  /** Of `chunked`: half of twice as many channels, in chunks of 1 to 32 rows; else one chunk of all rows. */
+  readonly randomChunks?: boolean;
+  readonly heads?: number;
+  readonly kvHeads?: number;
+  readonly causal?: boolean;
+}
+
+/** A prepared case. Each call runs on the caller and returns the ns it took; `round` chooses the copy of the weights. */
+export interface KernelCase {
+  /** What is read at least: weights, keys and values, activations. */
+  readonly bytes: number;
+  readonly flops: number;
+  run(round: number): number;
+  /** The same product by the peer, weights as f32; null where there is none. */
+  readonly peer: ((round: number) => number) | null;
+}
+
+/** Timed runs on weights that no cache holds, and this machine's limits. For benchmarks. */
+export interface KernelBench {
+  /** A BLAS of the system that was found at run time, or null and why. */
+  readonly peerName: string | null;
+  readonly peerReason: string | null;
+  /** @throws RangeError when sizes do not fit each other or the arena is too small for the weights. */
+  prepare(spec: KernelCaseSpec): KernelCase;
+  /** ns that reading `bytes` takes with the kernels' threads. */
+  stream(round: number, bytes: number): number;
+  /** Floating point operations per ns of multiply-adds in registers with the kernels' threads. */
+  multiplyAdd(iterations: number): number;
+}
+
 export interface KernelsBinding {
   features(): KernelFeatures;
   /** Threads that one kernel may use, the caller included; shared by the whole process. 1 to 256. */
@@ -168,6 +209,9 @@ export interface KernelsBinding {
 
   /** Row `ids[j]` of `table [V, K]` widened to f32 into row `j` of `y [ids.length, K]`. */
   embed(table: Uint8Array, dtype: DtypeCode, k: number, ids: Int32Array, y: Float32Array): void;
+
+  /** For benchmarks: takes `arenaBytes` of memory for weights until the result is collected. */
+  openBench(arenaBytes: number): KernelBench;
 
   /** The first `count` elements of `weight` widened to f32. */
   toF32(weight: Uint8Array, dtype: DtypeCode, count: number, y: Float32Array): void;

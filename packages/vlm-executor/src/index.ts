@@ -30,11 +30,14 @@ export type {
 } from "./session.js";
 export type { SamplingOptions } from "./sampling.js";
 export type { MemoryPlan } from "./memory-plan.js";
+export type { BundlePrefix, PrefixPlan } from "./prefix-plan.js";
 export type { Phase, ProjectionTrace, StepTrace, TraceTotals } from "./trace.js";
 export type { DecoderConfig, ModelConfig, MultimodalConfig, VisionConfig } from "./config.js";
 export { SUPPORTED_ARCHITECTURES } from "./families/index.js";
 export { VlmExecutorError } from "./errors.js";
 export type { VlmExecutorErrorCode, VlmExecutorErrorFields } from "./errors.js";
+export { kernelBench } from "./kernel-bench.js";
+export type { KernelBench, KernelCase, KernelCaseSpec, KernelFeatures } from "./kernel-bench.js";
 export { MAX_PICTURE_PIXELS } from "./inputs/index.js";
 export type {
   ImageGrouping,

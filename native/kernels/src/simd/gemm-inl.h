@@ -120,6 +120,23 @@ inline void GemmPanel(const float* a, size_t tokens, size_t kc, const float* pan
   }
 }
 
+inline double FmaLoop(size_t iterations, float* result) {
+  constexpr size_t kSums = kMicroRows * kPanelVectors;
+  const V a = Broadcast(*result), b = Broadcast(0.5f);
+  V sums[kSums];
+#pragma GCC unroll 24
+  for (size_t i = 0; i < kSums; ++i) sums[i] = Broadcast(static_cast<float>(i));
+  for (size_t n = 0; n < iterations; ++n) {
+#pragma GCC unroll 24
+    for (size_t i = 0; i < kSums; ++i) sums[i] = hn::MulAdd(a, b, sums[i]);
+  }
+  V all = sums[0];
+#pragma GCC unroll 24
+  for (size_t i = 1; i < kSums; ++i) all = all + sums[i];
+  *result = Sum(all);
+  return 2.0 * static_cast<double>(kLanes * kSums) * static_cast<double>(iterations);
+}
+
 // ---- packing
 
 template <Dtype kDtype>

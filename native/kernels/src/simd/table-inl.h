@@ -31,6 +31,7 @@ constexpr KernelTable MakeTable(const char* name) {
       .add = AddTo,
       .silu_mul = SiluMulOf,
       .rotate_half = RotateHalf,
+      .fma_loop = FmaLoop,
       .widen = Widen,
   };
 }
