@@ -1,7 +1,7 @@
 /**
- * What leaving rows out costs the TinyStories model (tools/tinystories), as the table in README.md:
+ * What leaving rows out, or storing them quantised, costs the TinyStories model (tools/tinystories), as the tables in README.md:
  *
- *     node packages/vlm-executor/bench/tinystories-loss.mjs
+ *     node packages/vlm-executor/bench/tinystories-loss.mjs [quantised]
  *
  * The stories are fed token by token, as in decoding; estimates use the modelled NVMe drive.
  */
@@ -9,7 +9,7 @@ import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { ensureTinyStories } from "@neuron-chunking/tinystories";
-import { convertCheckpoint } from "@neuron-chunking/weight-store";
+import { convertCheckpoint, readManifest } from "@neuron-chunking/weight-store";
 import { VlmExecutor } from "@neuron-chunking/vlm-executor";
 
 const CALIBRATION_PROMPTS = [
@@ -65,11 +65,9 @@ async function calibrate(dir) {
   return permutations;
 }
 
-const root = await mkdtemp(join(tmpdir(), "nchunk-loss-"));
-try {
-  const checkpointDir = await ensureTinyStories(join(root, "checkpoint"));
-  const [plain, reordered] = [join(root, "plain"), join(root, "reordered")];
-  await convertCheckpoint({ checkpointDir, outputDir: plain });
+/** Rows left out, of weights as they are. */
+async function sparse(plain, root, checkpointDir) {
+  const reordered = join(root, "reordered");
   const permutations = await calibrate(plain);
   await convertCheckpoint({ checkpointDir, outputDir: reordered, permutations });
   console.log("| rows | policy | left out | perplexity | importance kept | mean chunk, rows |");
@@ -86,6 +84,36 @@ try {
     }
   }
   for (const sparsity of [0.3, 0.5, 0.7]) await line("hot first", reordered, "chunk", sparsity);
+}
+
+/** Every row, stored in each way. */
+async function quantised(plain, root, checkpointDir) {
+  console.log("| stored as | streamed | perplexity |");
+  console.log("|---|---|---|");
+  const line = async (name, dir) => {
+    const { perplexity } = await measure(dir, { policy: "dense" });
+    const { bundles } = (await readManifest(dir)).flash;
+    const bytes = bundles.reduce((sum, { rows, rowBytes }) => sum + rows * rowBytes, 0);
+    console.log(`| ${name} | ${(bytes / 1e6).toFixed(1)} MB | ${perplexity.toFixed(3)} |`);
+  };
+  const { dtype } = (await readManifest(plain)).flash.bundles[0];
+  await line(`${dtype}, as in the checkpoint`, plain);
+  for (const dtype of ["int8", "int4"]) {
+    for (const groupSize of [32, 64]) {
+      const outputDir = join(root, `${dtype}-${groupSize}`);
+      await convertCheckpoint({ checkpointDir, outputDir, dtype, groupSize });
+      await line(`${dtype}, groups of ${groupSize}`, outputDir);
+    }
+  }
+}
+
+const root = await mkdtemp(join(tmpdir(), "nchunk-loss-"));
+try {
+  const checkpointDir = await ensureTinyStories(join(root, "checkpoint"));
+  const plain = join(root, "plain");
+  await convertCheckpoint({ checkpointDir, outputDir: plain });
+  const table = process.argv[2] === "quantised" ? quantised : sparse;
+  await table(plain, root, checkpointDir);
 } finally {
   await rm(root, { recursive: true, force: true });
 }

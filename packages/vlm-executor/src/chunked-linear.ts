@@ -2,19 +2,14 @@ import { importanceKept } from "@neuron-chunking/chunk-selector";
 import { estimatePlanNs, selectedRows } from "@neuron-chunking/latency-model";
 import type { ChunkPlan, LatencyTable } from "@neuron-chunking/latency-model";
 import type { BundleInfo } from "@neuron-chunking/weight-store";
-import type {
-  ComputeBackend,
-  Permutation,
-  Tensor,
-  WeightDtype,
-} from "./backend/compute-backend.js";
+import type { ComputeBackend, Permutation, RowFormat, Tensor } from "./backend/compute-backend.js";
 import { abortedError, throwIfAborted, VlmExecutorError } from "./errors.js";
 import type { LandedRows, PlanReads } from "./plan-reads.js";
 import type { ResidentPrefix } from "./resident-prefix.js";
 import type { PassTerms, RowChoice, RowChooser } from "./selection/row-chooser.js";
 import { nowNs } from "./trace.js";
 import type { ProjectionTrace } from "./trace.js";
-import { requireWeightDtype } from "./weight-dtype.js";
+import { rowFormat } from "./weight-dtype.js";
 
 /** What the stored matrices of one model share: made once, used by one pass at a time. */
 export interface Streaming {
@@ -57,7 +52,7 @@ export class ChunkedLinear {
   readonly columns: number;
   /** `x` must come in this order; `null`: the checkpoint's own. */
   readonly permutation: Permutation | null;
-  private readonly dtype: WeightDtype;
+  private readonly format: RowFormat;
   private readonly importance: Float32Array;
   private readonly prefix: ResidentPrefix | undefined;
 
@@ -66,9 +61,9 @@ export class ChunkedLinear {
     readonly info: BundleInfo,
     permutation: Permutation | null,
   ) {
-    this.columns = info.parts.reduce((sum, part) => sum + part.columns, 0);
+    this.format = rowFormat(info);
+    this.columns = this.format.columns;
     this.permutation = permutation;
-    this.dtype = requireWeightDtype(info.dtype, info.name);
     this.importance = new Float32Array(info.rows);
     this.prefix = streaming.prefixes.get(info.name);
   }
@@ -194,9 +189,7 @@ export class ChunkedLinear {
   ): Promise<void> | undefined {
     const chunks = {
       ...landed,
-      rowBytes: this.info.rowBytes,
-      columns: this.columns,
-      dtype: this.dtype,
+      ...this.format,
     };
     return this.streaming.backend.chunkedMatmul(x, chunks, y, accumulate);
   }
