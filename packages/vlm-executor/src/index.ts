@@ -28,6 +28,7 @@ export type {
   GenerateOptions,
   SessionOptions,
 } from "./session.js";
+export type { WeightFormat } from "./weight-dtype.js";
 export type { SamplingOptions } from "./sampling.js";
 export type { MemoryPlan } from "./memory-plan.js";
 export type { BundlePrefix, PrefixPlan } from "./prefix-plan.js";
@@ -54,6 +55,8 @@ export type {
   HostTensor,
   LandedChunks,
   Permutation,
+  RowDtype,
+  RowFormat,
   Tensor,
   Vector,
   Weight,
