@@ -24,6 +24,11 @@ interface MatrixRequest {
   readonly denseNs: number;
   /** Calibrated error per share of importance lost; 1 without a calibration. */
   readonly weight: number;
+  /**
+   * The price its last selection came to, near which the next one's is looked for first. Phases differ, but a phase
+   * lasts for many passes, and a price of another only makes the first search longer.
+   */
+  lastPricePerNs: number | undefined;
 }
 
 /** Rows by the policy a model was opened with. */
@@ -85,6 +90,7 @@ export class PolicyRows implements RowChooser {
     if (residentRows > 0 && asked.importanceTarget === 0) return { plan: this.rest.none() };
     const plan = this.selectRest(info, importance, residentRows, asked);
     const { pricePerNs } = this.lagrange.solution;
+    if (pricePerNs > 0 && Number.isFinite(pricePerNs)) matrix.lastPricePerNs = pricePerNs;
     return {
       plan,
       pricePerNs,
@@ -129,6 +135,7 @@ export class PolicyRows implements RowChooser {
     asked: Partial<SelectionRequest>,
   ): ChunkPlan {
     const { threshold, table } = this.settings;
+    const { hyperparameters, lastPricePerNs } = this.matrix(info);
     const plan = this.selector.select({
       importance: residentRows === 0 ? importance : importance.subarray(residentRows, info.rows),
       rows: info.rows - residentRows,
@@ -136,7 +143,10 @@ export class PolicyRows implements RowChooser {
       table,
       ...asked,
       ...(threshold === undefined ? {} : { threshold }),
-      hyperparameters: this.matrix(info).hyperparameters,
+      ...(lastPricePerNs === undefined ? {} : { nearPricePerNs: lastPricePerNs }),
+      // Reading waits for it.
+      effort: "quick",
+      hyperparameters,
     });
     return residentRows === 0 ? plan : this.rest.moved(plan, residentRows);
   }
@@ -157,6 +167,7 @@ export class PolicyRows implements RowChooser {
       },
       denseNs: table.rowLatencyNs(rowBytes, rows)[rows],
       weight: calibration?.weights.get(name) ?? 1,
+      lastPricePerNs: undefined,
     };
   }
 }

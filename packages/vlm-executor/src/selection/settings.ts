@@ -3,8 +3,8 @@ import type {
   ChunkHyperparameters,
   PolicyName,
 } from "@neuron-chunking/chunk-selector";
-import { LatencyTable, simulatedDevice } from "@neuron-chunking/latency-model";
-import type { DeviceProfile } from "@neuron-chunking/latency-model";
+import { requestTable, simulatedDevice } from "@neuron-chunking/latency-model";
+import type { DeviceProfile, LatencyTable } from "@neuron-chunking/latency-model";
 import { VlmExecutorError } from "../errors.js";
 
 const DEFAULT_SPARSITY = 0.5;
@@ -65,7 +65,7 @@ export interface SelectionSettings {
   readonly threshold?: number;
   /** Replace the paper's for the matrix's shape. */
   readonly hyperparameters: Partial<ChunkHyperparameters>;
-  /** Device whose read latencies `chunk` and `lagrange` trade against importance. */
+  /** Read latencies that `chunk` and `lagrange` trade against importance: a chunk's as part of a batch. */
   readonly table: LatencyTable;
   /** Where `table` comes from. */
   readonly device: { readonly name: string; readonly origin: "measured" | "modelled" };
@@ -92,7 +92,7 @@ export function selectionSettings(options: SelectionOptions): SelectionSettings 
     ...(sparsities === undefined ? {} : { sparsities }),
     ...(threshold === undefined ? {} : { threshold }),
     hyperparameters: options.hyperparameters ?? {},
-    table: new LatencyTable(profile),
+    table: requestTable(profile),
     device: { name: profile.name, origin: profile.origin },
     ...(calibration === undefined ? {} : { calibration: calibratedWeights(calibration) }),
     ...(price === undefined ? {} : { price }),
