@@ -6,21 +6,21 @@ const F32_BYTES = Float32Array.BYTES_PER_ELEMENT;
 
 /**
  * Bounds of what the account cannot read off the model's shapes. Each was measured in child processes (resident set, Node 20,
- * 22 and 24) and rounded up; `test/memory-budget.test.ts` holds whole runs against them.
+ * 22 and 24) and rounded up; nchunk's `test/memory-budget.test.ts` holds whole runs against them.
  */
 
 /** Node, its code and ours, the native libraries and their threads, before anything of a model is loaded. */
-const PROCESS_BYTES = 96 * MIB;
+const PROCESS_BYTES = 80 * MIB;
 /** Objects and garbage of a run on V8's heap beside the tokenizer's: passes, traces, plans, young generation. */
-const HEAP_BYTES = 32 * MIB;
+const HEAP_BYTES = 24 * MIB;
 /** A tokenizer's tables, per byte of `tokenizer.json`, collected but with holes between them. */
-const TOKENIZER_KEPT_PER_BYTE = 20;
+const TOKENIZER_KEPT_PER_BYTE = 16;
 /** The same while the file is parsed: its text, its JSON and the tables side by side. */
-const TOKENIZER_PARSED_PER_BYTE = 27;
+const TOKENIZER_PARSED_PER_BYTE = 26;
 /** libvips and its codecs: code, and what its allocator keeps. */
-const DECODER_LIBRARY_BYTES = 24 * MIB;
-/** A picture while it is decoded, per pixel: the decoder's own planes, RGB out, and a copy turned or converted. */
-const DECODED_BYTES_PER_PIXEL = 14;
+const DECODER_LIBRARY_BYTES = 12 * MIB;
+/** A picture while it is decoded, per pixel: its file, the decoder's own planes, RGB out, and a copy turned or converted. */
+const DECODED_BYTES_PER_PIXEL = 20;
 /** Rings, submission tables and views of a reader. */
 const READER_BYTES = 2 * MIB;
 /** Partial sums that a kernel keeps of each output at most (`native/kernels`). */

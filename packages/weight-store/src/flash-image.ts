@@ -124,12 +124,15 @@ export async function openFlashImage(
   checkResident(manifest, await readSafetensorsHeader(residentPath));
   const config = await readJsonObject(join(dir, "config.json"), "INVALID_CONFIG");
   const tensors = new ResidentTensors(residentPath, manifest.resident.tensors);
-  const reader = await FlashReader.open(flashPath, {
+  const readerOptions = {
     ...(options.directIo === undefined ? {} : { directIo: options.directIo }),
     ...(options.tuning === undefined ? {} : { tuning: options.tuning }),
-  });
+  };
+  const reader = await FlashReader.open(flashPath, readerOptions);
   try {
-    if (options.resident !== "lazy") await tensors.load(options.onProgress, options.signal);
+    if (options.resident !== "lazy") {
+      await tensors.load(readerOptions, options.onProgress, options.signal);
+    }
     const bundles = manifest.flash.bundles.map((bundle) => bundleInfo(bundle, tensors));
     return new FlashImage(dir, manifest, config, reader, bundles, tensors);
   } catch (error) {

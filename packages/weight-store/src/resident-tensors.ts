@@ -1,8 +1,8 @@
 import { closeSync, openSync, readSync } from "node:fs";
-import { open } from "node:fs/promises";
+import { FlashReader, type FlashReaderOptions } from "@neuron-chunking/flash-reader";
 import type { DType } from "./dtype.js";
-import { asFileError, WeightStoreError, withFileErrors } from "./errors.js";
-import { BLOCK_BYTES, readFully } from "./files.js";
+import { asFileError, WeightStoreError } from "./errors.js";
+import { BLOCK_BYTES } from "./files.js";
 import type { ManifestTensor } from "./manifest.js";
 
 /** A tensor in memory; `bytes` is little-endian, row-major, and belongs to the image. */
@@ -36,34 +36,39 @@ export class ResidentTensors {
     return [...this.entries.keys()];
   }
 
-  /** Reads every tensor. */
+  /**
+   * Reads every tensor, straight into the memory that it stays in: past the page cache where `directIo` allows, which
+   * would otherwise hold all of it a second time.
+   *
+   * @throws FlashReaderError when the file cannot be opened or read as asked
+   */
   async load(
+    options: FlashReaderOptions,
     onProgress: (bytesDone: number, bytesTotal: number) => void = () => undefined,
     signal?: AbortSignal,
   ): Promise<void> {
     const tensors = [...this.entries.values()];
     const bytesTotal = tensors.reduce((sum, { lengthBytes }) => sum + lengthBytes, 0);
     let bytesDone = 0;
-    await withFileErrors("read the resident tensors", this.path, async () => {
-      const file = await open(this.path, "r");
-      try {
-        for (const group of groups(tensors)) {
-          const first = group[0].offsetBytes;
-          const last = group[group.length - 1];
-          const memory = new Uint8Array(last.offsetBytes + last.lengthBytes - first);
-          for (let done = 0; done < memory.length; done += BLOCK_BYTES) {
-            signal?.throwIfAborted();
-            const block = memory.subarray(done, done + BLOCK_BYTES);
-            await readFully(file, this.path, block, first + done);
-            bytesDone += block.length;
-            onProgress(Math.min(bytesDone, bytesTotal), bytesTotal);
-          }
-          for (const tensor of group) this.keep(tensor, memory, tensor.offsetBytes - first);
-        }
-      } finally {
-        await file.close();
+    const reader = await FlashReader.open(this.path, options);
+    try {
+      for (const group of groups(tensors)) {
+        signal?.throwIfAborted();
+        const first = group[0].offsetBytes;
+        const last = group[group.length - 1];
+        const memory = await readSpan(
+          reader,
+          first,
+          last.offsetBytes + last.lengthBytes - first,
+          signal,
+        );
+        for (const tensor of group) this.keep(tensor, memory, tensor.offsetBytes - first);
+        bytesDone += memory.length;
+        onProgress(Math.min(bytesDone, bytesTotal), bytesTotal);
       }
-    });
+    } finally {
+      await reader.close();
+    }
   }
 
   get(name: string): TensorView {
@@ -124,6 +129,23 @@ export class ResidentTensors {
     }
     return memory;
   }
+}
+
+/** One span of the file, in memory of its own. */
+async function readSpan(
+  reader: FlashReader,
+  offsetBytes: number,
+  lengthBytes: number,
+  signal: AbortSignal | undefined,
+): Promise<Uint8Array> {
+  if (lengthBytes === 0) return new Uint8Array(0);
+  const ranges = {
+    offsetsBytes: Float64Array.of(offsetBytes),
+    lengthsBytes: Float64Array.of(lengthBytes),
+    count: 1,
+  };
+  const { bytes, viewOffsetsBytes } = await reader.read(ranges, signal ? { signal } : {});
+  return bytes.subarray(viewOffsetsBytes[0], viewOffsetsBytes[0] + lengthBytes);
 }
 
 /** Runs of tensors in file order whose span fits a group. */

@@ -7,8 +7,8 @@ import type { Picture } from "./resample.js";
 
 /** Most pixels a picture may have: 192 MiB decoded, and more than any phone's main camera by default gives. */
 export const MAX_PICTURE_PIXELS = 64 * 1024 * 1024;
-/** Most bytes of an encoded file: an uncompressed TIFF of that many 16-bit pixels. */
-const MAX_FILE_BYTES = 6 * MAX_PICTURE_PIXELS;
+/** Most bytes of an encoded file per pixel that is allowed: an uncompressed TIFF of 16-bit pixels. */
+const MAX_FILE_BYTES_PER_PIXEL = 6;
 /** As sharp names what we read. It calls AVIF "heif"; HEIC, of the same family, its binaries do not read. */
 const FORMATS = ["jpeg", "png", "webp", "gif", "tiff", "heif"];
 const FORMAT_NAMES = "JPEG, PNG, WebP, GIF, TIFF, AVIF";
@@ -43,7 +43,7 @@ export async function decodeImage(
     return checkedPixels(source, maxPixels);
   }
   const where = typeof source === "string" ? { path: source } : {};
-  const bytes = typeof source === "string" ? await readFile(source) : source;
+  const bytes = typeof source === "string" ? await readFile(source, maxPixels) : source;
   if (bytes.length === 0) {
     throw new VlmExecutorError("EMPTY_FILE", `${name(where)} is empty, not a picture.`, where);
   }
@@ -63,7 +63,7 @@ type Where = { readonly path?: string };
 
 const name = ({ path }: Where): string => (path === undefined ? "The picture" : `"${path}"`);
 
-async function readFile(path: string): Promise<Uint8Array> {
+async function readFile(path: string, maxPixels: number): Promise<Uint8Array> {
   const file = await open(path).catch((cause: unknown) => {
     const { code: errno = "EIO" } = cause as NodeJS.ErrnoException;
     const missing = errno === "ENOENT" || errno === "ENOTDIR";
@@ -74,7 +74,7 @@ async function readFile(path: string): Promise<Uint8Array> {
     );
   });
   try {
-    checkFile(path, await file.stat());
+    checkFile(path, await file.stat(), MAX_FILE_BYTES_PER_PIXEL * maxPixels);
     return await file.readFile();
   } catch (cause) {
     if (cause instanceof VlmExecutorError) throw cause;
@@ -89,17 +89,17 @@ async function readFile(path: string): Promise<Uint8Array> {
   }
 }
 
-function checkFile(path: string, stats: Stats): void {
+function checkFile(path: string, stats: Stats, maxBytes: number): void {
   if (!stats.isFile()) {
     throw new VlmExecutorError("NOT_AN_IMAGE", `"${path}" is not a file. Give a picture.`, {
       path,
     });
   }
-  if (stats.size > MAX_FILE_BYTES) {
+  if (stats.size > maxBytes) {
     throw new VlmExecutorError(
       "IMAGE_TOO_LARGE",
-      `"${path}" has ${stats.size} bytes; the limit for a picture is ${MAX_FILE_BYTES}.`,
-      { path, expected: MAX_FILE_BYTES, got: stats.size },
+      `"${path}" has ${stats.size} bytes; the limit for a picture is ${maxBytes}.`,
+      { path, expected: maxBytes, got: stats.size },
     );
   }
 }
