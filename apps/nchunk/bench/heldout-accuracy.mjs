@@ -7,6 +7,8 @@
 // for the latency that `lagrange` took in the mean, so it must come after it. Prints one JSON document with, for each
 // policy, accuracy by kind, the mean divergence of the first answer token's distribution from dense, KL(dense || policy) in nats,
 // and modelled latency, bytes and calibrated error per pass. Sampling is greedy; 1,000 of each kind are all there are. The
+// `@int8`, `@int8-64`, `@int4` or `@int4-64` after a policy's name runs it on the image that `nchunk convert --dtype --group-size`
+// makes; the divergence stays that from dense on the checkpoint's own weights. The
 // calibration is made from the last questions of each kind, so that a run of fewer does not see them.
 import { readFileSync } from "node:fs";
 import path from "node:path";
@@ -151,13 +153,21 @@ async function run(name, dir, options, questions, onFirst) {
     policy: name,
     accuracy: right / questions.length,
     modelledNsPerPass: sums.estimatedReadNs / sums.steps,
+    bytesPerPass: sums.bytesWanted / sums.steps,
     bytesShare: sums.bytesWanted / sums.steps / streamedBytes,
     calibratedError: sums.estimatedError / sums.steps,
     kinds,
   };
 }
 
-const { dir } = await ensureFlashImage({ checkpointDir: MODEL, cacheDir: CACHE });
+/** The flash image of a format such as "int4-64"; without one, of the checkpoint's own weights. */
+async function imageOf(format) {
+  const [dtype, groupSize = "32"] = format?.split("-") ?? [];
+  const quantised = dtype === undefined ? {} : { dtype, groupSize: Number(groupSize) };
+  return (await ensureFlashImage({ checkpointDir: MODEL, cacheDir: CACHE, ...quantised })).dir;
+}
+
+const dir = await imageOf();
 const { asked, calibrating } = loadQuestions();
 const calibration = await calibrate(dir, calibrating);
 const [{ sparsities }] = tealAllocations(calibration, [sparsity]).allocations;
@@ -177,10 +187,11 @@ const OPTIONS = {
 const dense = [];
 for (const name of policies) {
   let sum = 0;
+  const [policy, format] = name.split("@");
   const result = await run(
     name,
-    dir,
-    { calibration, ...OPTIONS[name]() },
+    await imageOf(format),
+    { calibration, ...OPTIONS[policy]() },
     asked,
     (index, logits) => {
       dense[index] ??= logits;

@@ -10,9 +10,11 @@ import {
 } from "@neuron-chunking/weight-store";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { ConversionSummary } from "../src/verbs/convert-summary";
+import { dequantisedCheckpoint } from "../../../packages/vlm-executor/test/support/dequantised";
 import { fixtureModel, nchunk, nchunkJson } from "./support/cli";
 
 const MODEL = fixtureModel("llava-tied-f32");
+const DEMO_MODEL = path.resolve(import.meta.dirname, "../assets/demo-model");
 const WEIGHTS = path.join(MODEL, "model.safetensors");
 
 let folder: string;
@@ -130,4 +132,47 @@ describe("convert --dtype", () => {
     expect(stderr).toMatch(says);
     expect(await readdir(folder)).not.toContain("refused");
   });
+});
+
+describe("a quantised image", () => {
+  const ask = ["--prompt", "What is it?", "--policy", "dense", "--max-new-tokens", "4"];
+
+  it("is exact only with respect to its own weights, and every run says so", async () => {
+    await nchunkJson(convert("labelled", "--dtype", "int8", "--group-size", "64"));
+    const image = path.join(folder, "labelled");
+    const weights = [{ dtype: "int8", groupSize: 64 }];
+    const answer = await nchunkJson(["run", "--model", image, ...ask]);
+    expect(answer).toMatchObject({ accuracy: "exact", weights });
+    const { stdout } = await nchunk(["run", "--model", image, ...ask]);
+    expect(stdout).toContain("exact; int8 weights in groups of 64, a lossy copy");
+    const logits = ["logits", "--token-ids", "5,6", "--policy", "dense", "--model"];
+    expect(await nchunkJson([...logits, image])).toMatchObject({ accuracy: "exact", weights });
+    expect(await nchunkJson([...logits, MODEL])).toMatchObject({ weights: [{ dtype: "f32" }] });
+  });
+
+  it.each(["int8", "int4"])(
+    "of the bundled model as %s runs as its stored weights do",
+    async (dtype) => {
+      const image = path.join(folder, `demo-${dtype}`);
+      const made = ["convert", "--model", DEMO_MODEL, "--out", image, "--dtype", dtype];
+      await nchunkJson(made);
+      const stored = path.join(folder, `demo-${dtype}-stored`);
+      await dequantisedCheckpoint(DEMO_MODEL, image, stored);
+      const logits = async (model: string) => {
+        const ids = Array.from({ length: 24 }, (_, i) => 5 + ((i * 13) % 90)).join();
+        const all = ["logits", "--policy", "dense", "--token-ids", ids, "--model", model];
+        return ((await nchunkJson(all))["logits"] as number[][])[0];
+      };
+      const [got, expected, original] = [
+        await logits(image),
+        await logits(stored),
+        await logits(DEMO_MODEL),
+      ];
+      const distance = (a: number[], b: number[]) =>
+        Math.max(...a.map((value, i) => Math.abs(value - b[i]))) / Math.max(...b.map(Math.abs));
+      // f32 rounding; from the checkpoint it is as far as quantisation takes it.
+      expect(distance(got, expected)).toBeLessThan(1e-5);
+      expect(distance(got, original)).toBeGreaterThan(1e-4);
+    },
+  );
 });

@@ -2,6 +2,7 @@ import type { Command } from "commander";
 import { NchunkError } from "../errors";
 import { parseTokenIds } from "../options";
 import { addModelOptions, openModel, type ModelOptions } from "./model-options";
+import { describeWeights } from "../weight-formats";
 import { runVerb } from "./run-verb";
 
 interface LogitsOptions extends ModelOptions {
@@ -64,9 +65,12 @@ export function registerLogits(program: Command): void {
             vocabSize: result.vocabSize,
             policy: result.policy,
             accuracy: result.accuracy,
+            weights: executor.weightFormats,
             logits: result.logits.map((row) => Array.from(row)),
           });
-          output.line(`${result.tokenIds.length} tokens, ${result.policy} (${result.accuracy}).`);
+          output.line(
+            `${result.tokenIds.length} tokens, ${result.policy} (${result.accuracy}; ${describeWeights(executor)}).`,
+          );
           for (const row of result.logits) output.line(`${preview(row)}\n`);
         } finally {
           await executor.close();

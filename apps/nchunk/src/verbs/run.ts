@@ -4,6 +4,7 @@ import { parsePositiveInteger, parseSeed, parseTemperature, parseTopP } from "..
 import { formatBytes, formatNs } from "../terminal/format";
 import { addReads, meanChunkRows, noReads } from "../totals";
 import { addModelOptions, openModel, type ModelOptions } from "./model-options";
+import { describeWeights } from "../weight-formats";
 import { runVerb } from "./run-verb";
 
 const PHASES: readonly Phase[] = ["prefill", "frames", "decode"];
@@ -52,11 +53,11 @@ function describeModelled(answer: Answer): string {
     .join("; ");
 }
 
-function describe(answer: Answer, options: RunOptions): string {
+function describe(answer: Answer, options: RunOptions, weights: string): string {
   const sum = noReads();
   addReads(sum, answer.totals);
   return (
-    `${answer.policy} (${answer.accuracy}${rule(answer, options)}): ` +
+    `${answer.policy} (${answer.accuracy}${rule(answer, options)}; ${weights}): ` +
     `prompt ${answer.promptTokens} tokens in ${formatNs(answer.prefillNs)}, ` +
     `${answer.tokenIds.length} tokens at ${answer.tokensPerSecond.toFixed(1)} per second; ` +
     `read ${formatBytes(sum.bytesRead)} in ${sum.chunks} chunks of ${meanChunkRows(sum).toFixed(1)} rows, ` +
@@ -128,8 +129,8 @@ export function registerRun(program: Command): void {
           });
           for await (const { text } of stream) output.write(text);
           const answer = await stream.answer();
-          output.result(machineReadable(answer));
-          output.line(`\n\n${describe(answer, options)}`);
+          output.result({ ...machineReadable(answer), weights: executor.weightFormats });
+          output.line(`\n\n${describe(answer, options, describeWeights(executor))}`);
         } finally {
           await executor.close();
         }
