@@ -1,6 +1,6 @@
 import { Option, type Command } from "commander";
 import { POLICY_NAMES, type PolicyName } from "@neuron-chunking/chunk-selector";
-import { VlmExecutor } from "@neuron-chunking/vlm-executor";
+import { VlmExecutor, type OpenOptions } from "@neuron-chunking/vlm-executor";
 import {
   calibratedSelection,
   checkCombination,
@@ -29,6 +29,7 @@ export interface ModelOptions extends CalibratedOptions {
   threads?: number;
   contextLength?: number;
   memoryBudget?: number;
+  maxPicturePixels?: number;
 }
 
 export function addModelOptions(command: Command, defaultPolicy: PolicyName): Command {
@@ -83,30 +84,53 @@ export function addModelOptions(command: Command, defaultPolicy: PolicyName): Co
     )
     .option("--threads <count>", "compute threads", parsePositiveInteger)
     .option("--context-length <tokens>", "positions of the KV cache", parsePositiveInteger)
-    .option("--memory-budget <size>", "refuse to open a model that needs more", parseBytes);
+    .option(
+      "--memory-budget <size>",
+      "most memory of the whole process, such as 2GiB: refused where it cannot work; hot rows fill what it leaves",
+      parseBytes,
+    )
+    .option(
+      "--max-picture-pixels <count>",
+      "with a budget, largest picture (width times height; default: 4194304)",
+      parsePositiveInteger,
+    );
 }
 
 /** Opens what the options name, converting and profiling first where needed. The caller closes it. */
 export async function openModel(options: ModelOptions, signal: AbortSignal): Promise<VlmExecutor> {
+  const { imageDir, openOptions } = await resolveModel(options, signal);
+  return withProgress(`Opening ${options.model}`, (report) =>
+    VlmExecutor.open(imageDir, {
+      ...openOptions,
+      signal,
+      onProgress: (bytesDone, bytesTotal) => report(bytesDone / Math.max(1, bytesTotal)),
+    }),
+  );
+}
+
+/** What the options come to: an image and how to open it, converted and profiled first where needed. */
+export async function resolveModel(
+  options: ModelOptions,
+  signal: AbortSignal,
+): Promise<{ imageDir: string; openOptions: OpenOptions }> {
   checkCombination(options);
   const imageDir = await flashImageOf(options.model, signal);
   const selection = await calibratedSelection(options, imageDir);
   // Only policies that price their reads wait for a measurement.
   const needsProfile = PRICING_POLICIES.has(options.policy) || options.device !== undefined;
   const source = needsProfile ? await chooseProfile(options.device, imageDir, signal) : undefined;
-  return withProgress(`Opening ${options.model}`, (report) =>
-    VlmExecutor.open(imageDir, {
-      policy: options.policy,
-      ...selection,
-      ...(options.sparsity === undefined ? {} : { sparsity: options.sparsity }),
-      directIo: options.directIo,
-      signal,
-      onProgress: (bytesDone, bytesTotal) => report(bytesDone / Math.max(1, bytesTotal)),
-      ...(source ? { profile: source.profile } : {}),
-      ...(options.threshold === undefined ? {} : { threshold: options.threshold }),
-      ...(options.threads === undefined ? {} : { threads: options.threads }),
-      ...(options.contextLength === undefined ? {} : { contextLength: options.contextLength }),
-      ...(options.memoryBudget === undefined ? {} : { memoryBudgetBytes: options.memoryBudget }),
-    }),
-  );
+  const { sparsity, threshold, threads, contextLength, memoryBudget, maxPicturePixels } = options;
+  const openOptions = {
+    policy: options.policy,
+    ...selection,
+    directIo: options.directIo,
+    ...(sparsity === undefined ? {} : { sparsity }),
+    ...(source ? { profile: source.profile } : {}),
+    ...(threshold === undefined ? {} : { threshold }),
+    ...(threads === undefined ? {} : { threads }),
+    ...(contextLength === undefined ? {} : { contextLength }),
+    ...(memoryBudget === undefined ? {} : { memoryBudgetBytes: memoryBudget }),
+    ...(maxPicturePixels === undefined ? {} : { maxPicturePixels }),
+  };
+  return { imageDir, openOptions };
 }

@@ -4,6 +4,7 @@ import { registerCalibrate } from "./calibrate";
 import { registerConvert } from "./convert";
 import { registerDemo } from "./demo";
 import { registerLogits } from "./logits";
+import { registerPlan } from "./plan";
 import { registerProfile } from "./profile";
 import { registerRun } from "./run";
 
@@ -12,6 +13,7 @@ export const NATIVE_VERBS: readonly ((program: Command) => void)[] = [
   registerDemo,
   registerRun,
   registerLogits,
+  registerPlan,
   registerConvert,
   registerCalibrate,
   registerProfile,
