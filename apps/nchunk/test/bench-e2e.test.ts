@@ -1,8 +1,16 @@
+import { spawn } from "node:child_process";
+import { existsSync } from "node:fs";
 import { mkdtemp, readdir, rm, stat } from "node:fs/promises";
 import os from "node:os";
 import path from "node:path";
+import { text } from "node:stream/consumers";
+import { simulatedDevice } from "@neuron-chunking/latency-model";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { nchunk } from "./support/cli";
+import { writeGguf } from "../src/bench/e2e/model-files";
+import { SHAPES } from "../src/bench/e2e/model-shape";
+import { NODE_LLAMA_CPP_VERSION } from "../src/bench/e2e/node-llama-cpp";
+import { RandomWeights } from "../src/bench/e2e/random-weights";
+import { CLI, nchunk } from "./support/cli";
 
 const POLICIES = ["dense", "topk", "chunk", "lagrange"];
 const PHASES = ["prefill", "frame", "decode"];
@@ -51,6 +59,22 @@ const of = (policy: string, phase: string): Case => {
   if (found === undefined) throw new Error(`no case of ${policy} in ${phase}`);
   return found;
 };
+
+/** Runs the hidden verb of a case, as the bench does. */
+function runCase<T>(request: unknown): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const child = spawn(process.execPath, [CLI, "bench", "e2e-child"], { stdio: "pipe" });
+    child.on("error", reject);
+    child.stdin.end(JSON.stringify(request));
+    void Promise.all([text(child.stdout), text(child.stderr)]).then(([stdout, stderr]) => {
+      try {
+        resolve(JSON.parse(stdout) as T);
+      } catch {
+        reject(new Error(stderr));
+      }
+    });
+  });
+}
 
 describe("bench e2e --json", () => {
   it("has every policy in every phase, once", () => {
@@ -142,5 +166,40 @@ describe("bench e2e --json", () => {
     expect(status).toBe(0);
     for (const policy of POLICIES) expect(stdout).toContain(`decode, ${policy}`);
     expect(stdout).toContain("Not compared with llama.cpp: A tiny run");
+  });
+});
+
+describe("the model that llama.cpp runs", () => {
+  it("is the one that we run: both decode the same tokens", async (context) => {
+    // The bench installs it; nobody else does.
+    const cache = process.env["NCHUNK_CACHE_DIR"] ?? path.join(os.homedir(), ".cache/nchunk");
+    const moduleDir = path.join(cache, "peer", `node-llama-cpp-${NODE_LLAMA_CPP_VERSION}`);
+    if (!existsSync(moduleDir)) {
+      context.skip(`no ${moduleDir}: \`nchunk bench e2e\` installs it`);
+      return;
+    }
+    const file = path.join(folder, "tiny.gguf");
+    await writeGguf(file, SHAPES.tiny, {
+      weights: new RandomWeights(report.seed),
+      report: () => undefined,
+      signal: new AbortController().signal,
+    });
+    const work = { prefillTokens: 8, frames: 0, decodeTokens: 3, phaseMs: 60_000 };
+    const llama = { kind: "llama", moduleDir, file, contextLength: 64, threads: 1, work };
+    const theirs = await runCase<{ tokenIds: number[]; memoryMapped: boolean }>(llama);
+    const [name] = await readdir(path.join(folder, "nchunk-bench"));
+    const ours = await runCase<{ tokenIds: number[] }>({
+      kind: "executor",
+      imageDir: path.join(folder, "nchunk-bench", name, "image"),
+      policy: "dense",
+      sparsity: 0,
+      budgetBytes: 512 * 2 ** 20,
+      contextLength: 64,
+      work,
+      profile: simulatedDevice("nvme-gen4"),
+    });
+    expect(theirs.memoryMapped).toBe(true);
+    expect(theirs.tokenIds).toHaveLength(4);
+    expect(ours.tokenIds).toEqual(theirs.tokenIds);
   });
 });

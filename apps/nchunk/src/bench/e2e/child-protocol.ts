@@ -17,6 +17,13 @@ export interface Work {
 /** One frame's tokens in LLaVA-OneVision: 27 x 27 patches, pooled to 14 x 14. */
 export const FRAME_TOKENS = 196;
 
+/** Token numbers of prompts are below this, so that every vocabulary has them. */
+const TOKEN_NUMBERS = 256;
+
+/** The prompt, and a frame's stand-in: what it says does not matter for what it takes. */
+export const promptTokens = (count: number): number[] =>
+  Array.from({ length: count }, (_, index) => (index * 37 + 1) % TOKEN_NUMBERS);
+
 /** Runs our executor over one model with one policy. */
 export interface ExecutorRequest {
   readonly kind: "executor";
@@ -70,6 +77,8 @@ export interface ExecutorResult {
   /** Differs from the request's where importance decided. */
   readonly sparsity: number;
   readonly directIo: boolean;
+  /** What was decoded, greedily. */
+  readonly tokenIds: readonly number[];
   readonly phases: readonly PhaseResult[];
 }
 
@@ -78,6 +87,7 @@ export interface LlamaResult {
   readonly prefillNs: number;
   /** Of each token. */
   readonly decodeNs: readonly number[];
+  readonly tokenIds: readonly number[];
   readonly peakRssBytes: number;
   readonly memoryMapped: boolean;
 }

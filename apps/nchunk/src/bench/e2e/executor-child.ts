@@ -7,6 +7,7 @@ import {
 } from "@neuron-chunking/vlm-executor";
 import {
   FRAME_TOKENS,
+  promptTokens,
   type E2ePhase,
   type ExecutorRequest,
   type ExecutorResult,
@@ -16,9 +17,6 @@ import {
 
 /** Tokens of one pass; a frame fits in one. */
 const BLOCK_TOKENS = 256;
-/** Token numbers are drawn from the lowest, which every vocabulary has. */
-const TOKEN_NUMBERS = 256;
-
 /** Openings that look for the sparsity at which `chunk` keeps as much importance as `topk`. */
 const SPARSITY_PROBES = 3;
 /** Tokens of a probe's prompt. */
@@ -32,9 +30,6 @@ export async function peakRssBytes(): Promise<number> {
   return Number(/^VmHWM:\s+(\d+) kB$/m.exec(status)?.[1] ?? NaN) * 1024;
 }
 
-const tokens = (count: number): number[] =>
-  Array.from({ length: count }, (_, index) => (index * 37 + 1) % TOKEN_NUMBERS);
-
 /** Opens the model, runs the phases in turn, and says what each took. */
 export async function runExecutor(request: ExecutorRequest): Promise<ExecutorResult> {
   const sparsity = await sparsityOf(request);
@@ -47,7 +42,7 @@ export async function runExecutor(request: ExecutorRequest): Promise<ExecutorRes
       openNs,
       sparsity,
       directIo: model.reading.directIo,
-      phases: await runPhases(model, request),
+      ...(await runPhases(model, request)),
     };
   } finally {
     await model.close();
@@ -93,7 +88,7 @@ async function importanceKeptAt(request: ExecutorRequest, sparsity: number): Pro
   const model = await VlmExecutor.open(request.imageDir, openOptions(request, sparsity));
   try {
     const session = model.createSession();
-    await session.appendTokens(tokens(PROBE_TOKENS));
+    await session.appendTokens(promptTokens(PROBE_TOKENS));
     return meanImportance(session.traces);
   } finally {
     await model.close();
@@ -105,21 +100,25 @@ function meanImportance(steps: readonly StepTrace[]): number {
   return kept.reduce((sum, value) => sum + value, 0) / Math.max(1, kept.length);
 }
 
-async function runPhases(model: VlmExecutor, request: ExecutorRequest): Promise<PhaseResult[]> {
+async function runPhases(
+  model: VlmExecutor,
+  request: ExecutorRequest,
+): Promise<Pick<ExecutorResult, "phases" | "tokenIds">> {
   const { work } = request;
   const steps: StepTrace[] = [];
   const session = model.createSession({ traceCapacity: 0, onStep: (step) => steps.push(step) });
-  const results: PhaseResult[] = [];
+  const phases: PhaseResult[] = [];
+  const tokenIds: number[] = [];
   const measure = async (phase: E2ePhase, task: () => Promise<number>): Promise<void> => {
     steps.length = 0;
     const wallNs = (await task()) * 1e6;
-    results.push({ phase, wallNs, ...summed(steps), peakRssBytes: await peakRssBytes() });
+    phases.push({ phase, wallNs, ...summed(steps), peakRssBytes: await peakRssBytes() });
   };
   try {
     await measure("prefill", () => prefill(session, work));
     if (work.frames > 0) await measure("frame", () => appendFrames(session, work));
-    if (work.decodeTokens > 0) await measure("decode", () => decode(session, work));
-    return results;
+    if (work.decodeTokens > 0) await measure("decode", () => decode(session, work, tokenIds));
+    return { phases, tokenIds };
   } finally {
     session.close();
   }
@@ -129,12 +128,12 @@ async function runPhases(model: VlmExecutor, request: ExecutorRequest): Promise<
 
 async function prefill(session: Session, { prefillTokens }: Work): Promise<number> {
   const startedMs = performance.now();
-  await session.appendTokens(tokens(prefillTokens));
+  await session.appendTokens(promptTokens(prefillTokens));
   return performance.now() - startedMs;
 }
 
 async function appendFrames(session: Session, { frames, phaseMs }: Work): Promise<number> {
-  const tokenIds = Int32Array.from(tokens(FRAME_TOKENS));
+  const tokenIds = Int32Array.from(promptTokens(FRAME_TOKENS));
   const startedMs = performance.now();
   for (let frame = 0; frame < frames; frame += 1) {
     await session.append({ tokenIds }, "frames");
@@ -143,20 +142,22 @@ async function appendFrames(session: Session, { frames, phaseMs }: Work): Promis
   return performance.now() - startedMs;
 }
 
-async function decode(session: Session, { decodeTokens, phaseMs }: Work): Promise<number> {
+async function decode(
+  session: Session,
+  { decodeTokens, phaseMs }: Work,
+  tokenIds: number[],
+): Promise<number> {
   // Nothing ends it early: all runs are equally long.
   const options = { maxNewTokens: decodeTokens + 1, temperature: 0, stopTokenIds: [] };
-  const generated = session.generate(options);
-  // The first token follows from the prompt's logits, without a pass.
-  await generated.next();
-  const startedMs = performance.now();
-  for (;;) {
-    const { done } = await generated.next();
-    const elapsedMs = performance.now() - startedMs;
-    if (done !== true && elapsedMs <= phaseMs) continue;
-    await generated.return();
-    return elapsedMs;
+  let startedMs = 0;
+  let elapsedMs = 0;
+  for await (const { id } of session.generate(options)) {
+    // The first token follows from the prompt's logits, without a pass.
+    if (tokenIds.push(id) === 1) startedMs = performance.now();
+    elapsedMs = performance.now() - startedMs;
+    if (elapsedMs > phaseMs) break;
   }
+  return elapsedMs;
 }
 
 type Summed = Omit<PhaseResult, "phase" | "wallNs" | "peakRssBytes">;

@@ -1,11 +1,10 @@
 import path from "node:path";
 import { pathToFileURL } from "node:url";
 import { peakRssBytes } from "./executor-child";
-import type { LlamaRequest, LlamaResult } from "./child-protocol";
+import { promptTokens, type LlamaRequest, type LlamaResult } from "./child-protocol";
 
 /** Tokens of one batch of the prompt. */
 const BATCH_TOKENS = 256;
-const TOKEN_NUMBERS = 256;
 
 /** The part of node-llama-cpp's interface that is used here: it is no dependency, so its types are not at hand. */
 interface NodeLlamaCpp {
@@ -51,15 +50,16 @@ export async function runLlama(request: LlamaRequest): Promise<LlamaResult> {
     threads,
     ignoreMemorySafetyChecks: true,
   });
-  const prompt = Array.from({ length: work.prefillTokens }, (_, i) => (i * 37 + 1) % TOKEN_NUMBERS);
   const sequence = context.getSequence();
   const startedMs = performance.now();
   let lastMs = startedMs;
   const tokensNs: number[] = [];
+  const tokenIds: number[] = [];
   const options = { temperature: 0, yieldEogToken: true };
-  for await (const token of sequence.evaluate(prompt, options)) {
+  for await (const token of sequence.evaluate(promptTokens(work.prefillTokens), options)) {
     const nowMs = performance.now();
-    if (token >= 0) tokensNs.push((nowMs - lastMs) * 1e6);
+    tokensNs.push((nowMs - lastMs) * 1e6);
+    tokenIds.push(token);
     lastMs = nowMs;
     if (tokensNs.length > work.decodeTokens) break;
     if (nowMs - startedMs > work.phaseMs && tokensNs.length > 1) break;
@@ -69,6 +69,7 @@ export async function runLlama(request: LlamaRequest): Promise<LlamaResult> {
     loadNs,
     prefillNs,
     decodeNs,
+    tokenIds,
     peakRssBytes: await peakRssBytes(),
     memoryMapped: model.useMmap,
   };

@@ -74,7 +74,7 @@ export const SHAPES = {
   "7b": ONEVISION_7B,
   "7b-part": partOf(ONEVISION_7B, 4, 21_696),
   // The least in which a quarter of the model's size still holds Node.js and the resident weights.
-  "7b-small-part": partOf(ONEVISION_7B, 2, 4096),
+  "7b-small-part": partOf(ONEVISION_7B, 3, 4096),
   tiny: TINY,
 } as const;
 

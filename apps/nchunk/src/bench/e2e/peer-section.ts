@@ -70,7 +70,10 @@ async function compareAt(memoryFraction: number, options: PeerOptions): Promise<
       else decoded[contender].push(result);
     }
   }
-  if (done === 0) reasons.add("There was no time left; --thorough takes it.");
+  if (done === 0)
+    reasons.add(
+      "There was no time left: run it again, as what was written and installed is kept, or use --thorough.",
+    );
   const speed = (contender: Contender): number | null =>
     middle(decoded[contender].map(({ tokensPerSecond }) => tokensPerSecond));
   const ratio = (contender: Contender): number | null => {
