@@ -7,6 +7,10 @@ const FRACTION_STEPS = 1024;
 const EXPONENT_BIAS = 15;
 const EXPONENT_MASK = 0x1f;
 
+/** One double and its bits, little-endian: its exponent is in the upper word. */
+const double = new Float64Array(1);
+const doubleWords = new Uint32Array(double.buffer);
+
 /** Adding and taking it away again rounds any |value| below 2^51 to the nearest integer, ties to even. */
 const ROUNDER = 1.5 * 2 ** 52;
 
@@ -22,10 +26,9 @@ export function roundHalfEven(value: number): number {
 export function binary16Bits(value: number): number {
   // Counted in steps, a subnormal is its own bit pattern, and the last step is that of the smallest normal.
   if (value < SMALLEST_NORMAL) return roundHalfEven(value / SUBNORMAL_STEP);
-  let exponent = Math.floor(Math.log2(value));
-  // log2 is rounded: next to a power of two it may land on the other side.
-  if (2 ** exponent > value) exponent--;
-  else if (2 ** (exponent + 1) <= value) exponent++;
+  // The exponent field of the double: log2 would round, and be off next to powers of two.
+  double[0] = value;
+  const exponent = (doubleWords[1] >>> 20) - 1023;
   const fraction = roundHalfEven((value / 2 ** exponent - 1) * FRACTION_STEPS);
   // A fraction that rounds up to a whole carries into the exponent, as it should.
   return (exponent + EXPONENT_BIAS) * FRACTION_STEPS + fraction;
