@@ -54,6 +54,8 @@ export class ChunkedLinear {
   readonly permutation: Permutation | null;
   private readonly format: RowFormat;
   private readonly importance: Float32Array;
+  /** Whether `importance` is that of the last `x`. */
+  private hasImportance = false;
   private readonly prefix: ResidentPrefix | undefined;
 
   constructor(
@@ -71,18 +73,27 @@ export class ChunkedLinear {
   /**
    * `y (+)= x W`, x [T, rows] in stored order, y [T, columns].
    *
+   * @param sibling the matrix that has just been given the same `x` in this pass: its importance holds here too
    * @throws VlmExecutorError `READ_FAILED` or `SELECTION_FAILED` (naming the layer), `ABORTED`. Nothing is in
    *   flight any more when it throws; `y` is undefined then.
    */
-  async forward(x: Tensor, y: Tensor, accumulate: boolean, pass: Pass): Promise<void> {
+  async forward(
+    x: Tensor,
+    y: Tensor,
+    accumulate: boolean,
+    pass: Pass,
+    sibling?: ChunkedLinear,
+  ): Promise<void> {
     throwIfAborted(pass.signal);
     const { backend, table } = this.streaming;
     const { rowBytes, rows: totalRows } = this.info;
     const chooser = pass.rows ?? this.streaming.rows;
     const selectStartNs = nowNs();
     const usesImportance = chooser.usesImportance(this.info);
-    if (usesImportance || pass.onImportance !== undefined) {
-      await backend.importance(x, this.importance);
+    this.hasImportance = usesImportance || pass.onImportance !== undefined;
+    if (this.hasImportance) {
+      if (sibling?.hasImportance === true) this.importance.set(sibling.importance);
+      else await backend.importance(x, this.importance);
       pass.onImportance?.(this.info, this.importance);
     }
     // A pass's own chooser decides about every row.

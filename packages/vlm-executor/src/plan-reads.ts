@@ -5,7 +5,8 @@ import type {
   ReadResult,
 } from "@neuron-chunking/flash-reader";
 import type { ChunkPlan } from "@neuron-chunking/latency-model";
-import type { PlanSlicer, Slice } from "./plan-slices.js";
+import { slicesTogether } from "./plan-slices.js";
+import type { PlanSlicer } from "./plan-slices.js";
 import { nowNs } from "./trace.js";
 
 /** Rows that have landed, in the order of the plan; as {@link LandedChunks}, without what they are rows of. */
@@ -27,20 +28,15 @@ export interface ReadTotals {
 
 interface Slot {
   readonly landing: LandingBuffer;
-  slice: Slice;
   /** Settles without error, whatever came of the read. */
   ended: Promise<void>;
   result: ReadResult | null;
   failure: unknown;
 }
 
-const NOTHING: Slice = { first: 0, count: 0 };
-
 /**
  * Reads a plan slice by slice into a ring of landing buffers, as far ahead as they reach, and gives the rows away
- * in order as they land: all that have landed, but never more than half of the ring, so that the other half
- * is read meanwhile. Where reading is the bottleneck, every slice is so taken as it comes; where multiplying is,
- * few large products are made of what has gathered.
+ * in order when they have landed, several slices at a time (`slicesTogether`).
  */
 export class PlanReads {
   readonly totals: ReadTotals = { bytesWanted: 0, bytesRead: 0, readNs: 0 };
@@ -54,6 +50,8 @@ export class PlanReads {
   private released = 0;
   private given = 0;
   private submitted = 0;
+  /** Times that slices were given away. */
+  private products = 0;
   private underWay = 0;
   private underWaySinceNs = 0;
 
@@ -65,7 +63,6 @@ export class PlanReads {
   ) {
     this.slots = landings.map((landing) => ({
       landing,
-      slice: NOTHING,
       ended: Promise.resolve(),
       result: null,
       failure: undefined,
@@ -79,30 +76,30 @@ export class PlanReads {
     Object.assign(this.totals, { bytesWanted: 0, bytesRead: 0, readNs: 0 });
     this.layout = layout;
     this.signal = signal;
-    this.released = this.given = this.submitted = 0;
-    this.slicer.begin(plan, layout.rowBytes);
+    this.released = this.given = this.submitted = this.products = 0;
+    this.slicer.cut(plan, layout.rowBytes);
     this.readAhead();
   }
 
   /**
-   * Waits for the next slice and gives away the rows that have landed; `null` after the last. They are valid until
-   * `release`, which must come before the next call.
+   * Waits for the next slices and gives their rows away; `null` after the last. They are valid until `release`,
+   * which must come before the next call.
    *
    * @throws what the reader rejected with
    */
   async next(): Promise<LandedRows | null> {
-    if (this.given === this.submitted) return null;
-    const first = this.slot(this.given);
-    await first.ended;
-    const most = this.given + Math.max(1, this.slots.length >> 1);
-    do this.take(this.slot(this.given++));
-    while (this.given < Math.min(this.submitted, most) && this.slot(this.given).result !== null);
-    const last = this.slot(this.given - 1);
-    const from = first.slice.first;
-    const to = last.slice.first + last.slice.count;
+    const { starts, lengths, count } = this.slicer;
+    if (this.given === count) return null;
+    const from = this.firstPiece(this.given);
+    const end = this.given + slicesTogether(this.products++, this.given, count);
+    while (this.given < end) {
+      await this.slot(this.given).ended;
+      this.take(this.given++);
+    }
+    const to = this.firstPiece(end);
     return {
-      starts: this.slicer.starts.subarray(from, to),
-      lengths: this.slicer.lengths.subarray(from, to),
+      starts: starts.subarray(from, to),
+      lengths: lengths.subarray(from, to),
       chunkCount: to - from,
       bytes: this.memory,
       offsetsBytes: this.offsetsBytes.subarray(from, to),
@@ -124,24 +121,28 @@ export class PlanReads {
     return this.slots[index % this.slots.length];
   }
 
+  private firstPiece(slice: number): number {
+    return slice === 0 ? 0 : this.slicer.ends[slice - 1];
+  }
+
   private readAhead(): void {
-    while (this.submitted - this.released < this.slots.length) {
-      const slice = this.slicer.next();
-      if (slice === null) return;
-      this.read(this.slot(this.submitted++), slice);
+    const { count } = this.slicer;
+    while (this.submitted < count && this.submitted - this.released < this.slots.length) {
+      this.read(this.submitted++);
     }
   }
 
-  private read(slot: Slot, slice: Slice): void {
-    const { first, count } = slice;
+  private read(slice: number): void {
+    const from = this.firstPiece(slice);
+    const to = this.firstPiece(slice + 1);
+    const slot = this.slot(slice);
     const plan = {
-      starts: this.slicer.starts.subarray(first, first + count),
-      lengths: this.slicer.lengths.subarray(first, first + count),
-      chunkCount: count,
+      starts: this.slicer.starts.subarray(from, to),
+      lengths: this.slicer.lengths.subarray(from, to),
+      chunkCount: to - from,
     };
     const { signal } = this;
     const options = { into: slot.landing, ...(signal === undefined ? {} : { signal }) };
-    slot.slice = slice;
     slot.result = null;
     slot.failure = undefined;
     if (this.underWay++ === 0) this.underWaySinceNs = nowNs();
@@ -162,13 +163,15 @@ export class PlanReads {
   }
 
   /** Counts a slice that has ended, and says where its rows lie. */
-  private take({ landing, slice, result, failure }: Slot): void {
+  private take(slice: number): void {
+    const { landing, result, failure } = this.slot(slice);
     if (result === null) throw failure;
     this.totals.bytesWanted += result.bytesWanted;
     this.totals.bytesRead += result.bytesRead;
     const base = landing.bytes.byteOffset;
-    for (let i = 0; i < slice.count; i++) {
-      this.offsetsBytes[slice.first + i] = base + result.viewOffsetsBytes[i];
+    const from = this.firstPiece(slice);
+    for (let i = 0; i < result.count; i++) {
+      this.offsetsBytes[from + i] = base + result.viewOffsetsBytes[i];
     }
   }
 }

@@ -1,35 +1,25 @@
 import type { ChunkPlan } from "@neuron-chunking/latency-model";
 
-/**
- * Landing buffers of a model. Slices are read into all but those being multiplied, and at most half of them are
- * multiplied at once, so that reading goes on meanwhile.
- */
+/** Landing buffers of a model: half for what is multiplied, half for what is read meanwhile. */
 export const LANDING_PARTS = 8;
+const MOST_TOGETHER = LANDING_PARTS / 2;
 /** Little to wait for before the first is multiplied, and little to multiply after the last has landed. */
 const SLICES_PER_PLAN = 16;
 /** Below this, what the host does for a slice takes as long as a fast drive does. */
 const MIN_SLICE_BYTES = 1 << 19;
 
-/** Pieces `[first, first + count)` of the slicer's `starts` and `lengths`. */
-export interface Slice {
-  readonly first: number;
-  readonly count: number;
-}
-
 /**
  * Cuts a plan into consecutive slices that each fit a landing buffer, so that some are read while others are
  * multiplied. A chunk longer than a slice is cut too. All pieces lie in `starts` and `lengths` one after the
- * other, until the next `begin`, so that neighbouring slices can be taken together.
+ * other, until the next `cut`, so that neighbouring slices can be taken together.
  */
 export class PlanSlicer {
   readonly starts: Uint32Array;
   readonly lengths: Uint32Array;
-  private pieces = 0;
-  private plan: ChunkPlan | null = null;
-  private chunk = 0;
-  private rowInChunk = 0;
-  private rowBytes = 0;
-  private sliceBytes = 0;
+  /** Slice `i` is pieces `[ends[i - 1], ends[i])`, the first from 0 on. */
+  readonly ends: Uint32Array;
+  /** Slices of the plan. */
+  count = 0;
 
   /**
    * @param maxRows rows of the largest matrix
@@ -44,44 +34,54 @@ export class PlanSlicer {
     // No piece is shorter than a row.
     this.starts = new Uint32Array(maxRows);
     this.lengths = new Uint32Array(maxRows);
+    this.ends = new Uint32Array(maxRows);
   }
 
-  begin(plan: ChunkPlan, rowBytes: number): void {
-    this.plan = plan;
-    this.rowBytes = rowBytes;
-    this.pieces = 0;
-    this.chunk = 0;
-    this.rowInChunk = 0;
+  cut(plan: ChunkPlan, rowBytes: number): void {
+    const { starts, lengths, ends, overheadBytesPerChunk } = this;
+    const sliceBytes = this.sliceBytes(plan, rowBytes);
+    this.count = 0;
+    let pieces = 0;
+    let freeBytes = sliceBytes;
+    for (let c = 0; c < plan.chunkCount; c++) {
+      let row = plan.starts[c];
+      for (let left = plan.lengths[c]; left > 0;) {
+        const room = Math.floor((freeBytes - overheadBytesPerChunk) / rowBytes);
+        if (room < 1) {
+          ends[this.count++] = pieces;
+          freeBytes = sliceBytes;
+          continue;
+        }
+        const rows = Math.min(left, room);
+        starts[pieces] = row;
+        lengths[pieces] = rows;
+        pieces += 1;
+        freeBytes -= rows * rowBytes + overheadBytesPerChunk;
+        row += rows;
+        left -= rows;
+      }
+    }
+    if (pieces > 0) ends[this.count++] = pieces;
+  }
+
+  private sliceBytes(plan: ChunkPlan, rowBytes: number): number {
     let totalBytes = plan.chunkCount * this.overheadBytesPerChunk;
     for (let c = 0; c < plan.chunkCount; c++) totalBytes += plan.lengths[c] * rowBytes;
     const wanted = Math.max(MIN_SLICE_BYTES, Math.ceil(totalBytes / SLICES_PER_PLAN));
     const oneRow = rowBytes + this.overheadBytesPerChunk;
-    this.sliceBytes = Math.max(oneRow, Math.min(this.capacityBytes, wanted));
+    return Math.max(oneRow, Math.min(this.capacityBytes, wanted));
   }
+}
 
-  /** The next slice, or `null` after the last. */
-  next(): Slice | null {
-    const { plan, starts, lengths } = this;
-    if (plan === null || this.chunk >= plan.chunkCount) return null;
-    const first = this.pieces;
-    let freeBytes = this.sliceBytes;
-    while (this.chunk < plan.chunkCount) {
-      const room = Math.floor((freeBytes - this.overheadBytesPerChunk) / this.rowBytes);
-      if (room < 1) break;
-      const left = plan.lengths[this.chunk] - this.rowInChunk;
-      const rows = Math.min(left, room);
-      starts[this.pieces] = plan.starts[this.chunk] + this.rowInChunk;
-      lengths[this.pieces] = rows;
-      this.pieces += 1;
-      freeBytes -= rows * this.rowBytes + this.overheadBytesPerChunk;
-      this.rowInChunk += rows;
-      if (rows === left) {
-        this.chunk += 1;
-        this.rowInChunk = 0;
-      }
-    }
-    return { first, count: this.pieces - first };
-  }
+/**
+ * How many of the slices from `done` on are multiplied together: few at first, so that multiplying starts early,
+ * few at last, so that little is left to do when the last has landed, and many in between, because a product costs
+ * something of its own. It must not depend on what has landed: sums would come out differently from run to run.
+ *
+ * @param product products before this one
+ */
+export function slicesTogether(product: number, done: number, count: number): number {
+  return Math.min(MOST_TOGETHER, 2 ** product, Math.ceil((count - done) / 2));
 }
 
 /** A stored matrix as the size of its slices depends on it. */

@@ -69,6 +69,7 @@ export class Projection {
     pass: Pass,
   ): Promise<void> {
     let column = 0;
+    let sibling: ChunkedLinear | undefined;
     for (const member of this.members) {
       const input = this.inOrder(x, order, member.permutation, scratch);
       if (this.members.length === 1) {
@@ -76,7 +77,10 @@ export class Projection {
       } else {
         const part = scratch.get("part", member.columns);
         part.rows = x.rows;
-        await member.forward(input, part, false, pass);
+        // Gathered inputs differ where the orders do.
+        const sameInput = sibling?.permutation === member.permutation ? sibling : undefined;
+        await member.forward(input, part, false, pass, sameInput);
+        sibling = member;
         this.backend.copyColumns(part, 0, member.columns, y, 0, column);
       }
       column += member.columns;

@@ -1,28 +1,31 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { planFromMask } from "@neuron-chunking/latency-model";
-import { LANDING_PARTS, landingCapacityBytes, PlanSlicer } from "../src/plan-slices.js";
-import type { Slice } from "../src/plan-slices.js";
+import {
+  LANDING_PARTS,
+  landingCapacityBytes,
+  PlanSlicer,
+  slicesTogether,
+} from "../src/plan-slices.js";
 
 const MIB = 2 ** 20;
 
-/** Rows of every slice, and the bytes each slice may need. */
+/** Rows of all slices, and the bytes each slice may need. */
 function cut(slicer: PlanSlicer, mask: Uint8Array, rowBytes: number, overhead: number) {
-  slicer.begin(planFromMask(mask), rowBytes);
-  const slices: Slice[] = [];
-  for (let slice = slicer.next(); slice !== null; slice = slicer.next()) slices.push(slice);
-  // All pieces stay in place, so they may be looked at after the last.
-  const { starts, lengths } = slicer;
+  slicer.cut(planFromMask(mask), rowBytes);
+  const { starts, lengths, ends, count } = slicer;
   const rows: number[] = [];
-  const sizes = slices.map(({ first, count }) => {
+  const sizes: number[] = [];
+  let piece = 0;
+  for (const end of ends.subarray(0, count)) {
     let bytes = 0;
-    for (let piece = first; piece < first + count; piece++) {
+    for (; piece < end; piece++) {
       bytes += lengths[piece] * rowBytes + overhead;
       for (let r = 0; r < lengths[piece]; r++) rows.push(starts[piece] + r);
     }
-    return bytes;
-  });
-  return { rows, sizes, slices };
+    sizes.push(bytes);
+  }
+  return { rows, sizes };
 }
 
 describe("slices of a plan", () => {
@@ -46,22 +49,28 @@ describe("slices of a plan", () => {
     );
   });
 
-  it("follow one another, so that neighbours can be taken together", () => {
-    const slicer = new PlanSlicer(64, 4 * MIB, 0);
-    const { slices } = cut(slicer, new Uint8Array(64).fill(1), MIB, 0);
-    let next = 0;
-    for (const { first, count } of slices) {
-      expect(first).toBe(next);
-      next += count;
-    }
-  });
-
   it("are several where there is enough to overlap, and one where there is not", () => {
     const slicer = new PlanSlicer(1024, 32 * MIB, 0);
     const all = new Uint8Array(1024).fill(1);
     expect(cut(slicer, all, 16 * 1024, 0).sizes).toHaveLength(16);
     expect(cut(slicer, all, 512, 0).sizes).toHaveLength(1);
     expect(cut(slicer, new Uint8Array(1024), 512, 0).sizes).toHaveLength(0);
+  });
+});
+
+describe("slices multiplied together", () => {
+  it("are all of them, in few products that begin and end small and leave half of the landings", () => {
+    for (let count = 1; count <= 100; count++) {
+      const sizes: number[] = [];
+      for (let done = 0; done < count; done += sizes.at(-1)!) {
+        sizes.push(slicesTogether(sizes.length, done, count));
+        expect(sizes.at(-1)).toBeGreaterThan(0);
+      }
+      expect(sizes.reduce((sum, size) => sum + size, 0)).toBe(count);
+      expect([sizes[0], sizes.at(-1)]).toEqual([1, 1]);
+      expect(Math.max(...sizes)).toBeLessThanOrEqual(LANDING_PARTS / 2);
+      expect(sizes.length).toBeLessThanOrEqual(5 + count / (LANDING_PARTS / 2));
+    }
   });
 });
 

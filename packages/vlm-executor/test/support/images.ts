@@ -3,7 +3,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { convertCheckpoint, openFlashImage } from "@neuron-chunking/weight-store";
-import type { ConvertOptions } from "@neuron-chunking/weight-store";
+import type { ConvertOptions, FlashImage } from "@neuron-chunking/weight-store";
 import { CpuBackend } from "../../src/backend/cpu-backend.js";
 import { parseModelConfig } from "../../src/families/index.js";
 import type { Model } from "../../src/model.js";
@@ -58,12 +58,13 @@ export class Images {
   }
 }
 
-/** The insides of an open model, for tests of its parts. */
+/** The insides of an open model, for tests of its parts. `given` belongs to the caller where it is given. */
 export async function openInsides(
   dir: string,
   options: ModelOptions = {},
+  given?: FlashImage,
 ): Promise<{ model: Model; close: () => Promise<void> }> {
-  const image = await openFlashImage(dir);
+  const image = given ?? (await openFlashImage(dir));
   const config = parseModelConfig(image.config);
   const files = await inputFileSizes(dir);
   const model = await loadModel(image, config, new CpuBackend(), options, {
