@@ -120,10 +120,13 @@ void ManyTokens(const KernelTable& table, const ChunkedMatmulArgs& args, const R
   const QuantLayout layout = LayoutOf(args);
   const size_t element_bytes = ElementBytes(args.dtype);
   const auto pack_a = [&](size_t token, size_t k0, size_t kc, float* out) {
-    for (size_t i = 0; i < kTileRows; ++i) {
-      const float* x = args.x + (token + i) * args.k;
-      const bool live = token + i < args.tokens;
-      for (size_t k = 0; k < kc; ++k) out[k * kTileRows + i] = live ? x[rows.channels[k0 + k]] : 0.0f;
+    const float* x[kTileRows];
+    const size_t live = std::min(kTileRows, args.tokens - token);
+    for (size_t i = 0; i < live; ++i) x[i] = args.x + (token + i) * args.k;
+    for (size_t i = live; i < kTileRows; ++i) x[i] = x[0];  // its products are not stored
+    for (size_t k = 0; k < kc; ++k, out += kTileRows) {
+      const size_t channel = rows.channels[k0 + k];
+      for (size_t i = 0; i < kTileRows; ++i) out[i] = x[i][channel];
     }
   };
   const auto pack_b = [&](size_t k0, size_t kc, size_t column, size_t columns, float* panels) {

@@ -15,8 +15,7 @@ namespace nchunk {
 constexpr size_t kBlockChannels = 128;
 // Tokens whose packed A is kept at once: a block of channels of it then fits the second-level cache.
 constexpr size_t kBlockTokens = 1024;
-// Neighbouring panels that one thread packs together, so that it uses whole cache lines of a weight row.
-constexpr size_t kPanelsTogether = 4;
+constexpr size_t kPanelsTogether = kMaxPanelsTogether;
 
 // Cache lines of a block of channels of kPanelsTogether panels: f32 in the widest panels (48 columns), one line of slack a row.
 constexpr size_t kMaxLines = kBlockChannels * (kPanelsTogether * 48 * 4 / 64 + 1);
@@ -56,7 +55,8 @@ inline GemmSplit SplitGemm(size_t tokens, size_t n, size_t panel, size_t threads
   return split;
 }
 
-// pack_a(token, k0, kc, out): tokens [token, token + kTileRows) of channels [k0, k0 + kc) as [kc][kTileRows], padded with zeros.
+// pack_a(token, k0, kc, out): tokens [token, token + kTileRows) of channels [k0, k0 + kc) as [kc][kTileRows]; rows
+// beyond the last token may hold anything finite, since they are not stored.
 // pack_b(k0, kc, column, columns, panels): neighbouring panels, each [kc][panel_columns].
 // lines_b(k0, kc, column, columns, list): addresses of the cache lines that pack_b will read, at most kMaxLines; their count.
 template <class PackA, class PackB, class LinesB>

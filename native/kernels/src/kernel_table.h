@@ -12,6 +12,8 @@ namespace nchunk {
 
 // Rows of a packed A tile: tokens are taken this many at a time by every target.
 constexpr size_t kTileRows = 8;
+// Neighbouring panels of weights that are packed together at most, so that whole cache lines of a weight row are used.
+constexpr size_t kMaxPanelsTogether = 4;
 // Keys per block of attention: a multiple of every target's panel width (48, 24, 12).
 constexpr size_t kKeyBlock = 96;
 // Weight rows multiplied at once when there is one token.

@@ -64,12 +64,23 @@ HWY_INLINE V LoadQuantsTail(const uint8_t* bytes, size_t count) {
   return LoadQuants<kDtype>(buffer);
 }
 
-// to[g] = factor * scale g, for `count` binary16 scales at `bytes`.
+// to[g] = factor * scale g, for `count` binary16 scales at `bytes`; whole vectors are written.
 HWY_INLINE void ScaledScales(const uint8_t* bytes, size_t count, float factor, float* HWY_RESTRICT to) {
   const V v = Broadcast(factor);
   size_t g = 0;
   for (; g + kLanes <= count; g += kLanes) hn::StoreU(LoadWeights<Dtype::kF16>(bytes + 2 * g) * v, df, to + g);
-  if (g < count) StoreTail(LoadWeightsTail<Dtype::kF16>(bytes + 2 * g, count - g) * v, to + g, count - g);
+  if (g == count) return;
+  if (count >= kLanes) {  // the last vector again from the end
+    g = count - kLanes;
+    hn::StoreU(LoadWeights<Dtype::kF16>(bytes + 2 * g) * v, df, to + g);
+    return;
+  }
+#if HWY_TARGET == HWY_AVX3
+  const __mmask16 live = static_cast<__mmask16>((1u << count) - 1);
+  hn::StoreU(V{_mm512_cvtph_ps(_mm256_maskz_loadu_epi16(live, bytes))} * v, df, to);
+#else
+  hn::StoreU(LoadWeightsTail<Dtype::kF16>(bytes, count) * v, df, to);
+#endif
 }
 
 // ---- one token
@@ -78,26 +89,44 @@ HWY_INLINE void ScaledScales(const uint8_t* bytes, size_t count, float factor, f
 constexpr size_t kFactorColumns = 2048;
 constexpr size_t kFactorGroups = kFactorColumns / 32;
 
+// Rows whose sums are kept apart, so that multiply-adds need not wait for each other, where there are registers for it.
+#if HWY_TARGET == HWY_AVX3
+constexpr size_t kRowsApart = 2;
+#else
+constexpr size_t kRowsApart = 1;
+#endif
+
 // y[0..kQuantStep) += sum over rows of factor * quant; quants at rows[i] + at_bytes, factors of the two halves given.
 template <Dtype kDtype>
 HWY_INLINE void QuantStep(const uint8_t* const* rows, size_t count, size_t at_bytes, const float* HWY_RESTRICT low,
                           const float* HWY_RESTRICT high, float* HWY_RESTRICT y) {
   constexpr size_t kVectors = kQuantStep / kLanes;
-  V sums[kVectors];
+  V sums[kRowsApart][kVectors];
+#pragma GCC unroll 2
+  for (size_t r = 0; r < kRowsApart; ++r) {
 #pragma GCC unroll 16
-  for (size_t v = 0; v < kVectors; ++v) sums[v] = hn::Zero(df);
-  for (size_t i = 0; i < count; ++i) {
+    for (size_t v = 0; v < kVectors; ++v) sums[r][v] = hn::Zero(df);
+  }
+  const auto add_row = [&](size_t i, V* HWY_RESTRICT into) HWY_ATTR {
     const uint8_t* row = rows[i] + at_bytes;
+    __builtin_prefetch(row + kNearBytes, 0, 3);
     const V factors[2] = {Broadcast(low[i * kFactorGroups]), Broadcast(high[i * kFactorGroups])};
 #pragma GCC unroll 16
     for (size_t v = 0; v < kVectors; ++v) {
-      sums[v] = hn::MulAdd(LoadQuants<kDtype>(row + v * QuantVectorBytes<kDtype>()), factors[v >= kVectors / 2], sums[v]);
+      into[v] = hn::MulAdd(LoadQuants<kDtype>(row + v * QuantVectorBytes<kDtype>()), factors[v >= kVectors / 2], into[v]);
     }
+  };
+  size_t i = 0;
+  for (; i + kRowsApart <= count; i += kRowsApart) {
+#pragma GCC unroll 2
+    for (size_t r = 0; r < kRowsApart; ++r) add_row(i + r, sums[r]);
   }
+  for (; i < count; ++i) add_row(i, sums[0]);
 #pragma GCC unroll 16
   for (size_t v = 0; v < kVectors; ++v) {
     float* out = y + v * kLanes;
-    hn::StoreU(hn::LoadU(df, out) + InColumnOrder<kDtype>(sums[v]), df, out);
+    const V sum = kRowsApart == 2 ? sums[0][v] + sums[kRowsApart - 1][v] : sums[0][v];
+    hn::StoreU(hn::LoadU(df, out) + InColumnOrder<kDtype>(sum), df, out);
   }
 }
 
@@ -160,17 +189,49 @@ inline void GemvQuantRows(const QuantLayout& layout, const uint8_t* const* rows,
 
 // ---- packing
 
+// Columns [from, from + columns) of one row, columns <= kPanelColumns, into one row of a panel; scale_of[v] scales vector v.
+template <Dtype kDtype>
+HWY_INLINE void PackQuantRow(const uint8_t* HWY_RESTRICT quants, size_t columns, const float* HWY_RESTRICT scales,
+                             const uint32_t* HWY_RESTRICT scale_of, float* HWY_RESTRICT panel) {
+  if (HWY_LIKELY(columns == kPanelColumns)) {
+#pragma GCC unroll 3
+    for (size_t v = 0; v < kPanelVectors; ++v) {
+      const V weights = LoadQuants<kDtype>(quants + v * QuantVectorBytes<kDtype>()) * Broadcast(scales[scale_of[v]]);
+      hn::StoreU(InColumnOrder<kDtype>(weights), df, panel + v * kLanes);
+    }
+    return;
+  }
+  for (size_t v = 0; v < kPanelVectors; ++v) {
+    const size_t at = v * kLanes;
+    const size_t left = columns > at ? columns - at : 0;
+    const uint8_t* from = quants + v * QuantVectorBytes<kDtype>();
+    V weights = hn::Zero(df);
+    if (left >= kLanes) {
+      weights = LoadQuants<kDtype>(from) * Broadcast(scales[scale_of[v]]);
+    } else if (left > 0) {
+      weights = LoadQuantsTail<kDtype>(from, left) * Broadcast(scales[scale_of[v]]);
+    }
+    hn::StoreU(InColumnOrder<kDtype>(weights), df, panel + at);
+  }
+}
+
 template <Dtype kDtype>
 HWY_INLINE void PackQuantRowsOf(const QuantLayout& layout, const uint8_t* const* rows, size_t kc, size_t column,
                                 size_t columns, float* HWY_RESTRICT panels, size_t panel_stride) {
   constexpr size_t kAhead = 16;  // rows, as in PackRowsOf
-  // Groups that panels packed together can touch: 4 panels of 48 columns, cut anywhere.
-  constexpr size_t kMaxGroups = 4 * kPanelColumns / 32 + 2;
+  constexpr size_t kMaxVectors = kMaxPanelsTogether * kPanelVectors;
+  // Groups that panels packed together can touch, cut anywhere.
+  constexpr size_t kMaxGroups = kMaxVectors * kLanes / 32 + 2;
   alignas(64) float scales[kMaxGroups + kLanes];
   const size_t first_group = column / layout.group_size;
   const size_t groups = (column + columns - 1) / layout.group_size - first_group + 1;
+  // A vector never crosses groups: it starts at a multiple of kLanes, which divides 32.
+  uint32_t scale_of[kMaxVectors];
+  for (size_t v = 0; v < kMaxVectors; ++v) {
+    const size_t group = (column + v * kLanes) / layout.group_size - first_group;
+    scale_of[v] = static_cast<uint32_t>(group < groups ? group : groups - 1);
+  }
   const size_t bytes = QuantBytes(kDtype, columns);
-  const size_t shift = layout.group_size == 32 ? 5 : 6;
   for (size_t k = 0; k < kc; ++k) {
     if (k + kAhead < kc) {
       const uint8_t* ahead = rows[k + kAhead] + QuantBytes(kDtype, column);
@@ -180,22 +241,12 @@ HWY_INLINE void PackQuantRowsOf(const QuantLayout& layout, const uint8_t* const*
     ScaledScales(rows[k] + layout.scales_offset_bytes + 2 * first_group, groups, 1.0f, scales);
     const uint8_t* row = rows[k] + QuantBytes(kDtype, column);
     float* panel = panels + k * kPanelColumns;
-    size_t in_panel = 0;
-    for (size_t j = 0; j < columns; j += kLanes) {
-      // A vector never crosses groups: it starts at a multiple of kLanes, which divides 32.
-      const V scale = Broadcast(scales[((column + j) >> shift) - first_group]);
-      const uint8_t* from = row + QuantBytes(kDtype, j);
-      const size_t left = columns - j;
-      const V quants = HWY_LIKELY(left >= kLanes) ? LoadQuants<kDtype>(from) : LoadQuantsTail<kDtype>(from, left);
-      hn::StoreU(InColumnOrder<kDtype>(quants * scale), df, panel + in_panel);
-      in_panel += kLanes;
-      if (in_panel == kPanelColumns) {
-        in_panel = 0;
-        panel += panel_stride;
-      }
-    }
-    if (in_panel != 0) {
-      for (; in_panel < kPanelColumns; in_panel += kLanes) hn::StoreU(hn::Zero(df), df, panel + in_panel);
+    const uint32_t* panel_scales = scale_of;
+    for (size_t j = 0; j < columns; j += kPanelColumns) {
+      const size_t here = columns - j < kPanelColumns ? columns - j : kPanelColumns;
+      PackQuantRow<kDtype>(row + QuantBytes(kDtype, j), here, scales, panel_scales, panel);
+      panel_scales += kPanelVectors;
+      panel += panel_stride;
     }
   }
 }
