@@ -4,11 +4,12 @@ import os from "node:os";
 import path from "node:path";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { describeE2e } from "../src/bench/e2e/describe";
 import { requireDiskSpace } from "../src/bench/e2e/disk-space";
 import { bfloat16Bits, float16Bits } from "../src/bench/e2e/half-floats";
 import { createMemoryCgroup } from "../src/bench/e2e/memory-cgroup";
 import { ensureNodeLlamaCpp, NODE_LLAMA_CPP_VERSION } from "../src/bench/e2e/node-llama-cpp";
-import { summarize, type E2eCase, type PeerCase } from "../src/bench/e2e/report";
+import { summarize, type E2eCase, type E2eReport, type PeerCase } from "../src/bench/e2e/report";
 
 const run = promisify(execFile);
 let folder: string;
@@ -217,5 +218,57 @@ describe("summarize", () => {
 
   it("is empty where nothing was measured", () => {
     expect(Object.values(summarize([], [], []))).toEqual([null, null, null, null, null]);
+  });
+});
+
+describe("describeE2e", () => {
+  const GIB = 2 ** 30;
+  const peer = (memoryFraction: number, rest: Partial<PeerCase>): PeerCase => ({
+    model: "big model",
+    memoryFraction,
+    limitBytes: memoryFraction * 4 * GIB,
+    policy: "lagrange",
+    ours: null,
+    theirs: null,
+    ratio: null,
+    oursDense: null,
+    ratioDense: null,
+    oursPeakBytes: null,
+    theirsPeakBytes: null,
+    rounds: 1,
+    ...rest,
+  });
+  const report = (rest: Partial<E2eReport>): E2eReport => ({
+    bench: "e2e",
+    effort: "default",
+    seed: 1,
+    cases: [],
+    peer: [],
+    summary: summarize([], [], []),
+    profile: { name: "disk" },
+    note: "",
+    conditions: { threads: 2, loadPerCore: [0, 1], readAheadBytes: 131_072, peerVersion: "v1" },
+    ...rest,
+  });
+
+  it("puts both sides of each limit in one row, and says why one is missing", () => {
+    const text = describeE2e(
+      report({
+        peer: [
+          peer(0.25, { ours: 2, theirs: 0.4, ratio: 5, oursDense: 1, ratioDense: 2.5 }),
+          peer(0.5, { theirs: 0.8, reason: "ours: It was killed for lack of memory." }),
+        ],
+      }),
+    );
+    expect(text).toMatch(/big model beside llama\.cpp \(v1, memory-mapped, F16\)/);
+    expect(text).toMatch(/25\.0 % \(1\.0 GiB\) +│ +2\.00 +│ +1\.00 +│ +0\.40 +│ +5\.00 +│ +2\.50/);
+    expect(text).toMatch(/50\.0 % \(2\.0 GiB\) +│ +- +│ +- +│ +0\.80 +│ +- +│ +-/);
+    expect(text).toContain("At 50.0 %: ours: It was killed for lack of memory.");
+    expect(text).toContain("128.0 KiB ahead");
+  });
+
+  it("says why there is no comparison", () => {
+    const text = describeE2e(report({ peerSkipped: "No control group can be made." }));
+    expect(text).toContain("Not compared with llama.cpp: No control group can be made.");
   });
 });

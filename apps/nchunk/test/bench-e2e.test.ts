@@ -155,6 +155,17 @@ describe("bench e2e --json", () => {
     expect([after.ino, after.mtimeMs]).toEqual([before.ino, before.mtimeMs]);
   });
 
+  it("gives an error of a case its code", async () => {
+    const work = { prefillTokens: 1, frames: 0, decodeTokens: 1, phaseMs: 1 };
+    const request = { kind: "executor", imageDir: path.join(folder, "none"), policy: "dense" };
+    const answer = await runCase<{ error: { code: string; message: string } }>({
+      ...{ ...request, sparsity: 0, budgetBytes: 2 ** 30, contextLength: 8, work },
+      profile: simulatedDevice("nvme-gen4"),
+    });
+    expect(answer.error.code).toBe("NOT_FOUND");
+    expect(answer.error.message).toContain("manifest.json");
+  });
+
   it("refuses a size that there is not", async () => {
     const { status, stderr } = await nchunk(["bench", "e2e", "--size", "70b"]);
     expect(status).not.toBe(0);
