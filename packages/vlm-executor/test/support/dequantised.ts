@@ -1,7 +1,7 @@
 import { cpSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { readManifest, readSafetensorsHeader } from "@neuron-chunking/weight-store";
-import type { ManifestBundle } from "@neuron-chunking/weight-store";
+import { openFlashImage, readSafetensorsHeader } from "@neuron-chunking/weight-store";
+import type { BundleInfo } from "@neuron-chunking/weight-store";
 
 /** IEEE binary16 without sign, by its definition. */
 function half(bits: number): number {
@@ -11,7 +11,7 @@ function half(bits: number): number {
 }
 
 /** Weight of one column of a quantised row, by the layout in weight-store's README. */
-function weightOf(row: Buffer, column: number, columns: number, bundle: ManifestBundle): number {
+function weightOf(row: Buffer, column: number, columns: number, bundle: BundleInfo): number {
   const { dtype, groupSize = NaN } = bundle;
   const nibble = (row[column >> 1] >> (column % 2 === 0 ? 0 : 4)) & 15;
   const quant = dtype === "int8" ? row.readInt8(column) : nibble > 7 ? nibble - 16 : nibble;
@@ -20,13 +20,18 @@ function weightOf(row: Buffer, column: number, columns: number, bundle: Manifest
   return quant * half(row.readUInt16LE(scalesAt + 2 * Math.floor(column / groupSize)));
 }
 
-/** Projections [outputs, inputs] of a quantised image without reordering, as f32, by the end of their names. */
+/** Projections [outputs, inputs] of a quantised image as f32, in the checkpoint's order, by the end of their names. */
 async function projections(imageDir: string): Promise<Map<string, Buffer>> {
   const flash = readFileSync(join(imageDir, "flash.safetensors"));
-  const { bundles } = (await readManifest(imageDir)).flash;
+  const image = await openFlashImage(imageDir, { resident: "lazy" });
+  const { bundles } = image;
+  await image.close();
   const all = new Map<string, Buffer>();
   for (const bundle of bundles) {
-    const { layer, rows, rowBytes, offsetBytes, parts } = bundle;
+    const { layer, rows, rowBytes, offsetBytes, parts, storedOrder } = bundle;
+    const down = bundles.find(
+      (other) => other.layer === layer && /^(mlp_out|down)$/.test(other.kind),
+    );
     const width = parts.reduce((sum, { columns }) => sum + columns, 0);
     for (const { name, columnOffset, columns } of parts) {
       const bytes = Buffer.alloc(4 * rows * columns);
@@ -35,7 +40,10 @@ async function projections(imageDir: string): Promise<Map<string, Buffer>> {
         const stored = flash.subarray(start, start + rowBytes);
         for (let column = 0; column < columns; column++) {
           const weight = weightOf(stored, columnOffset + column, width, bundle);
-          bytes.writeFloatLE(weight, 4 * (column * rows + row));
+          // The outputs of gate and up are stored as down reads them.
+          const folded = /^(gate|up)_/.test(name) ? down?.storedOrder : undefined;
+          const output = folded?.[column] ?? column;
+          bytes.writeFloatLE(weight, 4 * (output * rows + (storedOrder?.[row] ?? row)));
         }
       }
       const module = /^[qkvo]_/.test(name) ? "self_attn" : "mlp";
