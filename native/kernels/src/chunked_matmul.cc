@@ -114,6 +114,25 @@ void FewTokens(const KernelTable& table, const ChunkedMatmulArgs& args, const Ro
   }
 }
 
+// Packs rows and multiplies the first tokens by them at the same time.
+struct RowsFirstTile {
+  const KernelTable& table;
+  const Rows& rows;
+  QuantLayout layout;
+  size_t n;
+  bool possible;
+
+  void operator()(size_t k0, size_t kc, size_t column, float* panel, const float* a, float* y, bool accumulate,
+                  PrefetchList* ahead) const {
+    const uint8_t* const* from = rows.pointers + k0;
+    if (IsQuantised(layout.dtype)) {
+      table.gemm_pack_quant_rows(a, kc, layout, from, column, panel, y, n, accumulate, ahead);
+    } else {
+      table.gemm_pack_rows(a, kc, from, column * ElementBytes(layout.dtype), layout.dtype, panel, y, n, accumulate, ahead);
+    }
+  }
+};
+
 void ManyTokens(const KernelTable& table, const ChunkedMatmulArgs& args, const Rows& rows, CallScratch& scratch) {
   const GemmShape shape{args.tokens, rows.count, args.n, args.y, args.accumulate, nullptr, Activation::kNone};
   const bool quantised = IsQuantised(args.dtype);
@@ -153,7 +172,8 @@ void ManyTokens(const KernelTable& table, const ChunkedMatmulArgs& args, const R
     return static_cast<size_t>(end - list);
   };
   float* packed = scratch.packed.Take<float>(PackedFloats(args.tokens, rows.count));
-  BlockedGemm(table, shape, packed, pack_a, pack_b, lines_b);
+  const RowsFirstTile first_tile{table, rows, layout, args.n, !quantised || table.gemm_pack_quant_rows != nullptr};
+  BlockedGemm(table, shape, packed, pack_a, pack_b, lines_b, first_tile);
 }
 
 }  // namespace

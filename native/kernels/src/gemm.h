@@ -11,8 +11,6 @@
 
 namespace nchunk {
 
-// Channels per block: a packed panel of 48 columns then takes 24 KiB, within a first-level cache.
-constexpr size_t kBlockChannels = 128;
 // Tokens whose packed A is kept at once: a block of channels of it then fits the second-level cache.
 constexpr size_t kBlockTokens = 1024;
 constexpr size_t kPanelsTogether = kMaxPanelsTogether;
@@ -55,13 +53,21 @@ inline GemmSplit SplitGemm(size_t tokens, size_t n, size_t panel, size_t threads
   return split;
 }
 
+// For weights that are packed apart from the multiplication.
+struct NoFirstTile {
+  static constexpr bool possible = false;
+  void operator()(size_t, size_t, size_t, float*, const float*, float*, bool, PrefetchList*) const {}
+};
+
 // pack_a(token, k0, kc, out): tokens [token, token + kTileRows) of channels [k0, k0 + kc) as [kc][kTileRows]; rows
 // beyond the last token may hold anything finite, since they are not stored.
 // pack_b(k0, kc, column, columns, panels): neighbouring panels, each [kc][panel_columns].
 // lines_b(k0, kc, column, columns, list): addresses of the cache lines that pack_b will read, at most kMaxLines; their count.
-template <class PackA, class PackB, class LinesB>
+// first_tile(k0, kc, column, panel, a, y, accumulate, ahead): packs one whole panel and multiplies the first kTileRows tokens;
+// never called unless first_tile.possible.
+template <class PackA, class PackB, class LinesB, class FirstTile>
 void BlockedGemm(const KernelTable& table, const GemmShape& shape, float* packed, const PackA& pack_a,
-                 const PackB& pack_b, const LinesB& lines_b) {
+                 const PackB& pack_b, const LinesB& lines_b, const FirstTile& first_tile) {
   ThreadPool& pool = ThreadPool::Instance();
   const size_t blocks = (shape.k + kBlockChannels - 1) / kBlockChannels;
   for (size_t first = 0; first < shape.tokens; first += kBlockTokens) {
@@ -90,14 +96,22 @@ void BlockedGemm(const KernelTable& table, const GemmShape& shape, float* packed
       const uint8_t** lines = reinterpret_cast<const uint8_t**>(panels + panel_floats);
       for (size_t k0 = 0; k0 < shape.k; k0 += kBlockChannels) {
         const size_t kc = std::min(kBlockChannels, shape.k - k0);
-        pack_b(k0, kc, column, columns, panels);
+        // Whole panels are packed on the way by the first tile of tokens, where that can be.
+        const bool fused = count >= kTileRows && first_tile.possible;
+        const size_t whole = fused ? columns / table.panel_columns * table.panel_columns : 0;
+        if (whole < columns) pack_b(k0, kc, column + whole, columns - whole, panels + whole * kc);
         // The next block's weights come in while this one is multiplied.
         const size_t next = k0 + kc;
         PrefetchList ahead{lines, lines};
         if (next < shape.k) ahead.end += lines_b(next, std::min(kBlockChannels, shape.k - next), column, columns, lines);
         for (size_t c = 0; c < columns; c += table.panel_columns) {
-          table.gemm_panel(packed + k0 * padded + t0 * kc, count, kc, panels + c * kc,
-                           std::min(table.panel_columns, columns - c), y + c, shape.n, shape.accumulate || k0 > 0, &ahead);
+          const float* a = packed + k0 * padded + t0 * kc;
+          const bool accumulate = shape.accumulate || k0 > 0;
+          const size_t done = c < whole ? kTileRows : 0;
+          if (done > 0) first_tile(k0, kc, column + c, panels + c * kc, a, y + c, accumulate, &ahead);
+          if (done == count) continue;
+          table.gemm_panel(a + done * kc, count - done, kc, panels + c * kc, std::min(table.panel_columns, columns - c),
+                           y + done * shape.n + c, shape.n, accumulate, &ahead);
         }
       }
       table.epilogue(y, shape.n, count, columns, shape.bias == nullptr ? nullptr : shape.bias + column,

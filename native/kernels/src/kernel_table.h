@@ -12,6 +12,8 @@ namespace nchunk {
 
 // Rows of a packed A tile: tokens are taken this many at a time by every target.
 constexpr size_t kTileRows = 8;
+// Channels of a packed panel at most: one of 48 columns then takes 24 KiB, within a first-level cache.
+constexpr size_t kBlockChannels = 128;
 // Neighbouring panels of weights that are packed together at most, so that whole cache lines of a weight row are used.
 constexpr size_t kMaxPanelsTogether = 4;
 // Keys per block of attention: a multiple of every target's panel width (48, 24, 12).
@@ -60,6 +62,12 @@ struct KernelTable {
   // way and taken off it.
   void (*gemm_panel)(const float* a, size_t tokens, size_t kc, const float* panel, size_t columns, float* y, size_t ldy,
                      bool accumulate, PrefetchList* ahead);
+  // Packs one whole panel as pack_rows (pack_quant_rows) does and multiplies the first tile of kTileRows tokens on the way, as
+  // gemm_panel does: the widening hides under the arithmetic. The quantised one is null where it does not pay.
+  void (*gemm_pack_rows)(const float* a, size_t kc, const uint8_t* const* rows, size_t column_bytes, Dtype dtype, float* panel,
+                         float* y, size_t ldy, bool accumulate, PrefetchList* ahead);
+  void (*gemm_pack_quant_rows)(const float* a, size_t kc, const QuantLayout& layout, const uint8_t* const* rows, size_t column,
+                               float* panel, float* y, size_t ldy, bool accumulate, PrefetchList* ahead);
   // y[0..n) += sum over i < count of xs[i] * row i; next_rows (next_count) are prefetched on the way.
   void (*gemv_rows)(const uint8_t* const* rows, const float* xs, size_t count, Dtype dtype, size_t n, float* y,
                     const uint8_t* const* next_rows, size_t next_count);

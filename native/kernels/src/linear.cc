@@ -56,7 +56,7 @@ void ManyTokens(const KernelTable& table, const LinearArgs& args) {
     return static_cast<size_t>(end - list);
   };
   float* packed = scratch->packed.Take<float>(PackedFloats(args.tokens, args.k));
-  BlockedGemm(table, shape, packed, pack_a, pack_b, lines_b);
+  BlockedGemm(table, shape, packed, pack_a, pack_b, lines_b, NoFirstTile());
 }
 
 }  // namespace

@@ -139,6 +139,94 @@ inline double FmaLoop(size_t iterations, float* result) {
 
 // ---- packing
 
+// Rows ahead for which cache lines are asked for while a panel is packed: rows lie far apart (no hardware prefetch).
+constexpr size_t kPackAheadRows = 16;
+
+// Micro<kMicroRows, kPanelVectors> that takes vector j of weight row k from load(k, j) and leaves it in the panel.
+template <bool kPrefetch, class Load>
+HWY_INLINE void PackingMicro(const float* HWY_RESTRICT a, size_t kc, const Load& load, float* HWY_RESTRICT panel,
+                             float* HWY_RESTRICT c, size_t ldc, bool accumulate, const uint8_t* const* lines) {
+  V sums[kMicroRows][kPanelVectors];
+#pragma GCC unroll 8
+  for (size_t i = 0; i < kMicroRows; ++i) {
+#pragma GCC unroll 3
+    for (size_t j = 0; j < kPanelVectors; ++j) sums[i][j] = hn::Zero(df);
+  }
+  for (size_t k = 0; k < kc; ++k) {
+    load.Ahead(k);
+    V row[kPanelVectors];
+#pragma GCC unroll 3
+    for (size_t j = 0; j < kPanelVectors; ++j) {
+      row[j] = load(k, j);
+      hn::StoreU(row[j], df, panel + j * kLanes);
+    }
+#pragma GCC unroll 8
+    for (size_t i = 0; i < kMicroRows; ++i) {
+      const V value = Broadcast(a[i]);
+#pragma GCC unroll 3
+      for (size_t j = 0; j < kPanelVectors; ++j) sums[i][j] = hn::MulAdd(value, row[j], sums[i][j]);
+    }
+    if constexpr (kPrefetch) Prefetch(lines[k]);
+    a += kTileRows;
+    panel += kPanelColumns;
+  }
+#pragma GCC unroll 8
+  for (size_t i = 0; i < kMicroRows; ++i) {
+    float* HWY_RESTRICT out = c + i * ldc;
+#pragma GCC unroll 3
+    for (size_t j = 0; j < kPanelVectors; ++j) {
+      const V sum = accumulate ? hn::LoadU(df, out + j * kLanes) + sums[i][j] : sums[i][j];
+      hn::StoreU(sum, df, out + j * kLanes);
+    }
+  }
+}
+
+// The first tile and the panel; see gemm_pack_rows.
+template <class Load>
+HWY_INLINE void PackingTile(const float* a, size_t kc, const Load& load, float* panel, float* y, size_t ldy, bool accumulate,
+                            PrefetchList* ahead) {
+  if (static_cast<size_t>(ahead->end - ahead->at) >= kc) {
+    PackingMicro<true>(a, kc, load, panel, y, ldy, accumulate, ahead->at);
+    ahead->at += kc;
+  } else {
+    for (; ahead->at != ahead->end; ++ahead->at) Prefetch(*ahead->at);
+    PackingMicro<false>(a, kc, load, panel, y, ldy, accumulate, nullptr);
+  }
+  for (size_t i = kMicroRows; i < kTileRows; i += kMicroRows) {
+    MicroFor<A::kPacked>(kMicroRows, kPanelVectors)(a + i, 0, kc, panel, y + i * ldy, ldy, accumulate, nullptr);
+  }
+}
+
+template <Dtype kDtype>
+struct RowLoad {
+  const uint8_t* const* rows;
+  size_t kc;
+  size_t column_bytes;
+
+  HWY_INLINE void Ahead(size_t k) const {
+    const uint8_t* from = rows[k + kPackAheadRows < kc ? k + kPackAheadRows : kc - 1] + column_bytes;
+    constexpr size_t kBytes = kPanelColumns * ElementBytes(kDtype);
+    for (size_t b = 0; b < kBytes; b += 64) __builtin_prefetch(from + b, 0, 3);
+    __builtin_prefetch(from + kBytes - 1, 0, 3);
+  }
+  HWY_INLINE V operator()(size_t k, size_t j) const {
+    return LoadWeights<kDtype>(rows[k] + column_bytes + j * kLanes * ElementBytes(kDtype));
+  }
+};
+
+inline void GemmPackRows(const float* a, size_t kc, const uint8_t* const* rows, size_t column_bytes, Dtype dtype, float* panel,
+                         float* y, size_t ldy, bool accumulate, PrefetchList* ahead) {
+  switch (dtype) {
+    case Dtype::kF32:
+      return PackingTile(a, kc, RowLoad<Dtype::kF32>{rows, kc, column_bytes}, panel, y, ldy, accumulate, ahead);
+    case Dtype::kBF16:
+      return PackingTile(a, kc, RowLoad<Dtype::kBF16>{rows, kc, column_bytes}, panel, y, ldy, accumulate, ahead);
+    case Dtype::kF16:
+      return PackingTile(a, kc, RowLoad<Dtype::kF16>{rows, kc, column_bytes}, panel, y, ldy, accumulate, ahead);
+    default: return;  // quant-inl.h has the quantised ones
+  }
+}
+
 template <Dtype kDtype>
 HWY_INLINE void WidenOf(const uint8_t* HWY_RESTRICT from, size_t count, float* HWY_RESTRICT to) {
   constexpr size_t kBytes = ElementBytes(kDtype);
@@ -150,13 +238,11 @@ HWY_INLINE void WidenOf(const uint8_t* HWY_RESTRICT from, size_t count, float* H
 template <Dtype kDtype>
 HWY_INLINE void PackRowsOf(const uint8_t* const* rows, size_t kc, size_t column_bytes, size_t columns,
                            float* HWY_RESTRICT panel) {
-  // Rows lie far apart (no hardware prefetch): ask for them this many rows ahead.
-  constexpr size_t kAhead = 16;
   constexpr size_t kVectorBytes = kLanes * ElementBytes(kDtype);
   const size_t bytes = columns * ElementBytes(kDtype);
   for (size_t k = 0; k < kc; ++k, panel += kPanelColumns) {
-    if (k + kAhead < kc) {
-      const uint8_t* ahead = rows[k + kAhead] + column_bytes;
+    if (k + kPackAheadRows < kc) {
+      const uint8_t* ahead = rows[k + kPackAheadRows] + column_bytes;
       for (size_t b = 0; b < bytes; b += 64) Prefetch(ahead + b);
       Prefetch(ahead + bytes - 1);
     }

@@ -19,6 +19,12 @@ constexpr KernelTable MakeTable(const char* name) {
       .pack_rows = PackRows,
       .pack_transposed = PackTransposed,
       .gemm_panel = GemmPanel,
+      .gemm_pack_rows = GemmPackRows,
+#if HWY_TARGET == HWY_AVX3
+      .gemm_pack_quant_rows = GemmPackQuantRows,
+#else
+      .gemm_pack_quant_rows = nullptr,  // scales of a few columns are slow to widen there
+#endif
       .gemv_rows = GemvRows,
       .gemv_quant_rows = GemvQuantRows,
       .pack_quant_rows = PackQuantRows,
