@@ -158,7 +158,7 @@ export class ChunkedLinear {
     const times = { computeNs: 0, stallNs: 0 };
     let adds = accumulate;
     try {
-      reads.begin(plan, { baseOffsetBytes: offsetBytes, rowBytes }, pass.signal);
+      reads.begin(plan, { baseOffsetBytes: offsetBytes, rowBytes }, x.rows, pass.signal);
       if (prefix !== undefined) {
         const startNs = nowNs();
         await prefix.multiply(backend, x, y, adds);

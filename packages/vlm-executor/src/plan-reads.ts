@@ -1,3 +1,4 @@
+import { setMaxListeners } from "node:events";
 import type {
   FlashReader,
   LandingBuffer,
@@ -45,13 +46,16 @@ export class PlanReads {
   private readonly memory: Uint8Array;
   private readonly offsetsBytes: Float64Array;
   private layout: PlanLayout = { baseOffsetBytes: 0, rowBytes: 1 };
-  private signal: AbortSignal | undefined;
+  /** Stops this plan's reads: with the caller's signal, or when there is no use for them any more. */
+  private stop = new AbortController();
+  private unfollow = (): void => undefined;
   /** Slices given away and released; given away; submitted. Slice `i` is in slot `i % slots`. */
   private released = 0;
   private given = 0;
   private submitted = 0;
   /** Times that slices were given away. */
   private products = 0;
+  private tokens = 0;
   private underWay = 0;
   private underWaySinceNs = 0;
 
@@ -71,11 +75,23 @@ export class PlanReads {
     this.offsetsBytes = new Float64Array(slicer.starts.length);
   }
 
-  /** Starts reading `plan`. Nothing of a plan before may be under way (see `drain`). */
-  begin(plan: ChunkPlan, layout: PlanLayout, signal: AbortSignal | undefined): void {
+  /**
+   * Starts reading `plan`, to be multiplied with `tokens` inputs. Nothing of a plan before may be under way (see
+   * `drain`).
+   */
+  begin(
+    plan: ChunkPlan,
+    layout: PlanLayout,
+    tokens: number,
+    signal: AbortSignal | undefined,
+  ): void {
     Object.assign(this.totals, { bytesWanted: 0, bytesRead: 0, readNs: 0 });
     this.layout = layout;
-    this.signal = signal;
+    this.tokens = tokens;
+    this.stop = new AbortController();
+    // Every read under way listens; the caller's signal has one listener only.
+    setMaxListeners(this.slots.length, this.stop.signal);
+    if (signal !== undefined) this.follow(signal);
     this.released = this.given = this.submitted = this.products = 0;
     this.slicer.cut(plan, layout.rowBytes);
     this.readAhead();
@@ -91,7 +107,7 @@ export class PlanReads {
     const { starts, lengths, count } = this.slicer;
     if (this.given === count) return null;
     const from = this.firstPiece(this.given);
-    const end = this.given + slicesTogether(this.products++, this.given, count);
+    const end = this.given + slicesTogether(this.products++, this.given, count, this.tokens);
     while (this.given < end) {
       await this.slot(this.given).ended;
       this.take(this.given++);
@@ -112,9 +128,26 @@ export class PlanReads {
     this.readAhead();
   }
 
-  /** Waits until no read is under way. Whatever ended a plan, its landings are not free before. */
+  /**
+   * Stops the reads that are still under way and waits for their end. Whatever ended a plan, its landings are not free
+   * before.
+   */
   async drain(): Promise<void> {
+    this.unfollow();
+    if (this.underWay > 0) this.stop.abort();
     for (const slot of this.slots) await slot.ended;
+  }
+
+  private follow(signal: AbortSignal): void {
+    const { stop } = this;
+    const onAbort = (): void => {
+      stop.abort(signal.reason);
+    };
+    signal.addEventListener("abort", onAbort, { once: true });
+    this.unfollow = () => {
+      signal.removeEventListener("abort", onAbort);
+    };
+    if (signal.aborted) onAbort();
   }
 
   private slot(index: number): Slot {
@@ -141,8 +174,7 @@ export class PlanReads {
       lengths: this.slicer.lengths.subarray(from, to),
       chunkCount: to - from,
     };
-    const { signal } = this;
-    const options = { into: slot.landing, ...(signal === undefined ? {} : { signal }) };
+    const options = { into: slot.landing, signal: this.stop.signal };
     slot.result = null;
     slot.failure = undefined;
     if (this.underWay++ === 0) this.underWaySinceNs = nowNs();

@@ -1,8 +1,10 @@
 import type { ChunkPlan } from "@neuron-chunking/latency-model";
 
 /** Landing buffers of a model: half for what is multiplied, half for what is read meanwhile. */
-export const LANDING_PARTS = 8;
+export const LANDING_PARTS = 16;
 const MOST_TOGETHER = LANDING_PARTS / 2;
+/** From about here on multiplying takes longer than reading on common machines, and a product of its own costs much. */
+const MANY_TOKENS = 32;
 /** Little to wait for before the first is multiplied, and little to multiply after the last has landed. */
 const SLICES_PER_PLAN = 16;
 /** Below this, what the host does for a slice takes as long as a fast drive does. */
@@ -74,14 +76,27 @@ export class PlanSlicer {
 }
 
 /**
- * How many of the slices from `done` on are multiplied together: few at first, so that multiplying starts early,
- * few at last, so that little is left to do when the last has landed, and many in between, because a product costs
- * something of its own. It must not depend on what has landed: sums would come out differently from run to run.
+ * How many of the slices from `done` on are multiplied together. It must not depend on what has landed: sums would
+ * come out differently from run to run.
+ *
+ * Few tokens: reading takes longer, so half of what is left each time; little is left to do when the last has landed.
+ * Many: multiplying starts early and then doubles, as reading keeps ahead, in few products, because each passes over
+ * the whole output; a small last one keeps the end short where reading is slower after all.
  *
  * @param product products before this one
  */
-export function slicesTogether(product: number, done: number, count: number): number {
-  return Math.min(MOST_TOGETHER, 2 ** product, Math.ceil((count - done) / 2));
+export function slicesTogether(
+  product: number,
+  done: number,
+  count: number,
+  tokens: number,
+): number {
+  const left = count - done;
+  if (tokens < MANY_TOKENS) return Math.min(MOST_TOGETHER, Math.ceil(left / 2));
+  const first = Math.ceil(Math.min(count, LANDING_PARTS) / MOST_TOGETHER);
+  const size = Math.min(MOST_TOGETHER, left, first * 2 ** product);
+  if (product > 0 && left <= MOST_TOGETHER / 2) return left;
+  return left > MOST_TOGETHER / 2 && left - size < 2 ? left - 2 : size;
 }
 
 /** A stored matrix as the size of its slices depends on it. */

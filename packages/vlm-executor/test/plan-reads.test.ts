@@ -13,6 +13,7 @@ import { LANDING_PARTS, landingCapacityBytes, PlanSlicer } from "../src/plan-sli
 const BASE = 4096;
 const ROWS = 300;
 const ROW_BYTES = 7000;
+const TOKENS = 16;
 const LIMIT_BYTES = 400_000;
 
 const dir = mkdtempSync(join(tmpdir(), "nchunk-reads-"));
@@ -69,22 +70,27 @@ describe.each(["io_uring", "pool"] as const)("reads of a plan, %s", (backend) =>
   it("bring every row once, in order, whatever is slower", async () => {
     const { reader, reads } = await open(backend);
     await fc.assert(
-      fc.asyncProperty(masks, pauses, async (mask, ms) => {
-        reads.begin(planOf(mask), layout, undefined);
-        const rows: number[] = [];
-        for (let i = 0; ; i++) {
-          const landed = await reads.next();
-          if (landed === null) break;
-          await pause(ms[i % ms.length]);
-          // After the pause: nothing may have been read over it meanwhile.
-          rows.push(...check(landed));
-          reads.release();
-        }
-        await reads.drain();
-        expect(rows).toEqual(rowsOf(mask));
-        expect(reads.totals.bytesWanted).toBe(rows.length * ROW_BYTES);
-        expect(reads.totals.bytesRead).toBeGreaterThanOrEqual(reads.totals.bytesWanted);
-      }),
+      fc.asyncProperty(
+        masks,
+        pauses,
+        fc.integer({ min: 1, max: 200 }),
+        async (mask, ms, tokens) => {
+          reads.begin(planOf(mask), layout, tokens, undefined);
+          const rows: number[] = [];
+          for (let i = 0; ; i++) {
+            const landed = await reads.next();
+            if (landed === null) break;
+            await pause(ms[i % ms.length]);
+            // After the pause: nothing may have been read over it meanwhile.
+            rows.push(...check(landed));
+            reads.release();
+          }
+          await reads.drain();
+          expect(rows).toEqual(rowsOf(mask));
+          expect(reads.totals.bytesWanted).toBe(rows.length * ROW_BYTES);
+          expect(reads.totals.bytesRead).toBeGreaterThanOrEqual(reads.totals.bytesWanted);
+        },
+      ),
       { numRuns: 40 },
     );
     await reader.close();
@@ -92,13 +98,11 @@ describe.each(["io_uring", "pool"] as const)("reads of a plan, %s", (backend) =>
 
   it("fill the landings ahead, and keep half of them filling", async () => {
     const { reader, reads, landings } = await open(backend);
-    reads.begin(planOf(new Array<boolean>(ROWS).fill(true)), layout, undefined);
+    reads.begin(planOf(new Array<boolean>(ROWS).fill(true)), layout, TOKENS, undefined);
     expect(landings.every(({ busy }) => busy)).toBe(true);
-    for (let product = 0; product < 4; product++) {
-      while (landings.some(({ busy }) => busy)) await pause(1);
-      await reads.next();
-      reads.release();
-    }
+    while (landings.some(({ busy }) => busy)) await pause(1);
+    await reads.next();
+    reads.release();
     expect(landings.filter(({ busy }) => busy)).toHaveLength(LANDING_PARTS / 2);
     await reads.drain();
     await reader.close();
@@ -116,7 +120,7 @@ describe.each(["io_uring", "pool"] as const)("reads of a plan, %s", (backend) =>
     const mask = new Array<boolean>(ROWS).fill(true);
     const ends = { whole: 0, failed: 0 };
     for (let round = 0; round < 60; round++) {
-      reads.begin(planOf(mask), layout, undefined);
+      reads.begin(planOf(mask), layout, TOKENS, undefined);
       const rows: number[] = [];
       try {
         for (let landed = await reads.next(); landed !== null; landed = await reads.next()) {
@@ -148,7 +152,7 @@ describe.each(["io_uring", "pool"] as const)("reads of a plan, %s", (backend) =>
     process.on("warning", onWarning);
     for (let taken = 0; taken < 4; taken++) {
       const controller = new AbortController();
-      reads.begin(planOf(new Array<boolean>(ROWS).fill(true)), layout, controller.signal);
+      reads.begin(planOf(new Array<boolean>(ROWS).fill(true)), layout, TOKENS, controller.signal);
       for (let i = 0; i < taken; i++) {
         check((await reads.next())!);
         reads.release();

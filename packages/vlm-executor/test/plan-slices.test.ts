@@ -59,17 +59,32 @@ describe("slices of a plan", () => {
 });
 
 describe("slices multiplied together", () => {
-  it("are all of them, in few products that begin and end small and leave half of the landings", () => {
-    for (let count = 1; count <= 100; count++) {
-      const sizes: number[] = [];
-      for (let done = 0; done < count; done += sizes.at(-1)!) {
-        sizes.push(slicesTogether(sizes.length, done, count));
-        expect(sizes.at(-1)).toBeGreaterThan(0);
-      }
+  const sizesOf = (count: number, tokens: number) => {
+    const sizes: number[] = [];
+    for (let done = 0; done < count; done += sizes.at(-1)!) {
+      sizes.push(slicesTogether(sizes.length, done, count, tokens));
+      if (!(sizes.at(-1)! > 0)) throw new Error(`stuck after ${sizes.join(", ")}`);
+    }
+    return sizes;
+  };
+
+  it.each([1, 16, 31, 32, 196])("are all of them in few products, for %i tokens", (tokens) => {
+    for (let count = 1; count <= 200; count++) {
+      const sizes = sizesOf(count, tokens);
       expect(sizes.reduce((sum, size) => sum + size, 0)).toBe(count);
-      expect([sizes[0], sizes.at(-1)]).toEqual([1, 1]);
       expect(Math.max(...sizes)).toBeLessThanOrEqual(LANDING_PARTS / 2);
       expect(sizes.length).toBeLessThanOrEqual(5 + count / (LANDING_PARTS / 2));
+      if (count > 1) expect(sizes.length).toBeGreaterThan(1);
+    }
+  });
+
+  it("begin small for many tokens and end small for few", () => {
+    expect(sizesOf(16, 196)).toEqual([2, 4, 8, 2]);
+    expect(sizesOf(16, 1)).toEqual([8, 4, 2, 1, 1]);
+    for (const count of [16, 17, 23, 64, 68]) {
+      expect(sizesOf(count, 196)[0]).toBe(2);
+      expect(sizesOf(count, 196).at(-1)).toBeLessThanOrEqual(LANDING_PARTS / 4);
+      expect(sizesOf(count, 1).at(-1)).toBe(1);
     }
   });
 });
