@@ -21,6 +21,9 @@ constexpr size_t kGemvColumns = 4096;
 // Weight bytes for each byte of a token's partial result: clearing and adding up the partials then costs little.
 constexpr size_t kWeightsToPartials = 16;
 
+// Of the first rows of a slice, asked for before anything is multiplied.
+constexpr size_t kFirstBlockBytes = 32 * 1024;
+
 struct Rows {
   const uint8_t** pointers;
   uint32_t* channels;
@@ -54,6 +57,12 @@ void MultiplySlice(const KernelTable& table, const ChunkedMatmulArgs& args, cons
   const size_t rows_together = quantised ? kQuantGemvRows : kGemvRows;
   const size_t column_step = args.tokens == 1 ? args.n : kGemvColumns;
   const uint8_t* here[kGemvRows];
+  // What follows is asked for while a block is multiplied; the first block has nobody before it.
+  const size_t first_end = std::min(end, begin + rows_together);
+  const size_t first_bytes = std::min(layout.row_bytes, kFirstBlockBytes / (first_end - begin));
+  for (size_t row = begin; row < first_end; ++row) {
+    for (size_t b = 0; b < first_bytes; b += 64) __builtin_prefetch(rows.pointers[row] + b, 0, 2);
+  }
   for (size_t row = begin; row < end; row += rows_together) {
     const size_t count = std::min(rows_together, end - row);
     const size_t next = row + count;
