@@ -48,6 +48,9 @@ export interface OpenOptions extends ModelOptions {
   readonly onProgress?: (bytesDone: number, bytesTotal: number) => void;
 }
 
+/** Most bytes of logits handed out at once under a memory budget: what becomes of them counts several times as much. */
+const ALL_LOGITS_BYTES = 2 * 2 ** 20;
+
 /** A prompt in token ids and pixels, as `prepare` makes it. */
 export interface LogitsRequest extends PixelInput, CallOptions {
   /** Logits of every position; default: of the last. */
@@ -212,8 +215,13 @@ export class VlmExecutor {
     return await measureCalibration(this.model, this.image.bundles, about, prompts, options);
   }
 
-  /** The model's raw output for a prompt, to compare with other implementations. */
+  /**
+   * The model's raw output for a prompt, to compare with other implementations.
+   *
+   * @throws VlmExecutorError as `Session.append`; `MEMORY_BUDGET_EXCEEDED` for all positions of a long prompt
+   */
   async logits(request: LogitsRequest): Promise<LogitsResult> {
+    if (request.all === true) this.requireRoomForAll(request.tokenIds.length);
     const call = request.signal === undefined ? {} : { signal: request.signal };
     const session = this.createSession({ traceCapacity: 0 });
     try {
@@ -243,6 +251,16 @@ export class VlmExecutor {
     if (this.closed) return;
     this.closed = true;
     await this.model.lock.run(() => this.image.close());
+  }
+
+  private requireRoomForAll(tokens: number): void {
+    const bytes = tokens * this.config.decoder.vocabSize * Float32Array.BYTES_PER_ELEMENT;
+    if (this.model.heap === undefined || bytes <= ALL_LOGITS_BYTES) return;
+    throw new VlmExecutorError(
+      "MEMORY_BUDGET_EXCEEDED",
+      `The logits of all ${tokens} positions take ${bytes} bytes and a memory budget has room for ${ALL_LOGITS_BYTES}. Ask for the last position, give fewer tokens, or open the model without a budget.`,
+      { expected: ALL_LOGITS_BYTES, got: bytes },
+    );
   }
 
   private requireOpen(): void {

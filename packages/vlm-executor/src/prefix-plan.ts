@@ -26,8 +26,9 @@ export interface PrefixPlan {
 
 /** The sparsity at which a calibration counts active rows (chunk-selector `activeCounts`). */
 const COUNTED_SPARSITY = 0.5;
-/** Prefixes grow in steps of at least this: finer ones would save nothing a device can tell. */
+/** Prefixes grow in steps of this, and small matrices in steps of a part: finer ones would save nothing a device can tell. */
 const STEP_BYTES = 64 * 1024;
+const STEPS_PER_MATRIX = 16;
 
 /** A stretch of a prefix that is taken whole or not at all. */
 interface Step {
@@ -136,7 +137,7 @@ class SavingCurve {
   /** The prefix's growth by falling saving per byte. */
   steps(bundle: number): Step[] {
     const { rows, rowBytes } = this.info;
-    const stride = Math.max(1, Math.ceil(STEP_BYTES / rowBytes));
+    const stride = Math.ceil(Math.min(STEP_BYTES / rowBytes, rows / STEPS_PER_MATRIX));
     const hull: { rows: number; savedNs: number }[] = [{ rows: 0, savedNs: 0 }];
     const withoutNs = this.expectedNs(0);
     for (let at = Math.min(stride, rows); ; at = Math.min(at + stride, rows)) {

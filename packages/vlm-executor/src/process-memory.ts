@@ -12,7 +12,7 @@ const F32_BYTES = Float32Array.BYTES_PER_ELEMENT;
 /** Node, its code and ours, the native libraries and their threads, before anything of a model is loaded. */
 const PROCESS_BYTES = 80 * MIB;
 /** Objects and garbage of a run on V8's heap beside the tokenizer's: passes, traces, plans, young generation. */
-const HEAP_BYTES = 24 * MIB;
+const HEAP_BYTES = 32 * MIB;
 /** A tokenizer's tables, per byte of `tokenizer.json`, collected but with holes between them. */
 const TOKENIZER_KEPT_PER_BYTE = 16;
 /** The same while the file is parsed: its text, its JSON and the tables side by side. */

@@ -98,6 +98,16 @@ describe("opening", () => {
     await executor.close();
   });
 
+  it("does not hand out more logits than a budget has room for", async () => {
+    const dir = await images.get("qwen2-tied-f32");
+    const { minimumBytes } = await VlmExecutor.plan(dir);
+    const tokenIds = new Int32Array(Math.ceil(2 ** 21 / 4 / 400) + 1).fill(5);
+    const bounded = await VlmExecutor.open(dir, { memoryBudgetBytes: minimumBytes });
+    expect(await code(bounded.logits({ tokenIds, all: true }))).toBe("MEMORY_BUDGET_EXCEEDED");
+    expect((await bounded.logits({ tokenIds: [5, 6], all: true })).logits).toHaveLength(2);
+    await bounded.close();
+  });
+
   it("names an architecture it does not know, and those it does", async () => {
     const dir = images.path("foreign");
     await cp(await images.get("qwen2-tied-f32"), dir, { recursive: true });

@@ -1,4 +1,5 @@
 /** Hot prefixes: resident rows change what is read, never what comes out; and they go where they save most. */
+import { writeFile } from "node:fs/promises";
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { budgetRows, createCalibration } from "@neuron-chunking/chunk-selector";
@@ -6,7 +7,7 @@ import type { Calibration, PolicyName } from "@neuron-chunking/chunk-selector";
 import { simulatedDevice } from "@neuron-chunking/latency-model";
 import type { DeviceProfile } from "@neuron-chunking/latency-model";
 import type { BundleInfo } from "@neuron-chunking/weight-store";
-import { VlmExecutor } from "../src/index.js";
+import { calibrationPath, VlmExecutor } from "../src/index.js";
 import type { OpenOptions, StepTrace } from "../src/index.js";
 import { PrefixPlanner } from "../src/prefix-plan.js";
 import { PolicyRows } from "../src/selection/policy-rows.js";
@@ -138,6 +139,27 @@ function bundle(rows: number, rowBytes: number, index = 0): BundleInfo {
     parts: [],
   };
 }
+
+describe("the image's own calibration", () => {
+  it("decides which rows are kept, and is not needed", async () => {
+    const dir = await images.get("qwen2-tied-f32", {}, "-calibrated");
+    const options: OpenOptions = { policy: "lagrange", profile: FINE };
+    const memoryBudgetBytes = await budgetFor(dir, 0.3, options);
+    const before = await VlmExecutor.plan(dir, { ...options, memoryBudgetBytes });
+    expect(before.prefix.basis).toBe("uniform");
+    const executor = await VlmExecutor.open(dir);
+    const calibration = await executor.measure([{ tokenIds: TOKEN_IDS }]);
+    await executor.close();
+    await writeFile(calibrationPath(dir), JSON.stringify(calibration));
+    const after = await VlmExecutor.plan(dir, { ...options, memoryBudgetBytes });
+    expect(after.prefix.basis).toBe("calibration");
+    expect(after.prefix.bundles).not.toEqual(before.prefix.bundles);
+    // A file that is not one is no reason not to open the model.
+    await writeFile(calibrationPath(dir), "{}");
+    const damaged = await VlmExecutor.plan(dir, { ...options, memoryBudgetBytes });
+    expect(damaged).toEqual(before);
+  });
+});
 
 describe("rows beyond a prefix", () => {
   const cases = fc.record({

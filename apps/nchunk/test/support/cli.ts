@@ -8,7 +8,7 @@ export const CLI = path.join(ROOT, "apps/nchunk/dist/cli.js");
 const FIXTURES = path.join(ROOT, "packages/vlm-executor/test/fixtures");
 
 /** On the repository's own disk, where direct I/O can be expected, and kept for the next run. */
-const CACHE_DIR = path.join(ROOT, "node_modules/.cache/nchunk-test");
+export const CACHE_DIR = path.join(ROOT, "node_modules/.cache/nchunk-test");
 
 export const fixtureModel = (name: string): string => path.join(FIXTURES, "models", name);
 export const fixtureImage = (name: string): string => path.join(FIXTURES, "images", name);
