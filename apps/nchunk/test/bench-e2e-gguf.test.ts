@@ -261,6 +261,6 @@ describe("model shapes", () => {
   it("say where a part is not the whole", () => {
     expect("note" in SHAPES["0.5b"]).toBe(false);
     expect(SHAPES["0.5b-part"].note).toMatch(/8 of its 24 layers/);
-    expect(SHAPES["7b-part"].note).toMatch(/4 of its 28 layers.*21696 instead of 152064/);
+    expect(SHAPES["7b-part"].note).toMatch(/6 of its 28 layers.*32576 instead of 152064/);
   });
 });

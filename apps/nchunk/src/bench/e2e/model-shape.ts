@@ -72,7 +72,7 @@ export const SHAPES = {
   // In both parts as large a share of the bytes is in layers as in the whole model.
   "0.5b-part": partOf(ONEVISION_500M, 8, 50_624),
   "7b": ONEVISION_7B,
-  "7b-part": partOf(ONEVISION_7B, 4, 21_696),
+  "7b-part": partOf(ONEVISION_7B, 6, 32_576),
   // The least in which a quarter of the model's size still holds Node.js and the resident weights.
   "7b-small-part": partOf(ONEVISION_7B, 3, 4096),
   tiny: TINY,
