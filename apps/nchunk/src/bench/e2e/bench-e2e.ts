@@ -11,7 +11,7 @@ import type { Effort } from "./effort";
 import type { ModelShape } from "./model-shape";
 import { createMemoryCgroup, type MemoryCgroup } from "./memory-cgroup";
 import { ensureNodeLlamaCpp, NODE_LLAMA_CPP_VERSION } from "./node-llama-cpp";
-import { runPeer } from "./peer-section";
+import { NO_TIME_LEFT, runPeer } from "./peer-section";
 import { summarize, type E2eReport, type PeerCase } from "./report";
 
 /** Of all weights. */
@@ -86,18 +86,23 @@ async function compare(options: BenchE2eOptions): Promise<Compared> {
   try {
     const installed = await ensureNodeLlamaCpp(await cacheFolder("peer"), signal);
     if (installed.dir === undefined) return { peer: [], peerSkipped: installed.reason };
+    if (!hasTime(options)) return { peer: [], peerSkipped: NO_TIME_LEFT };
     return { peer: await comparePeer(options, peerShape, group, installed.dir) };
   } finally {
     await group.remove();
   }
 }
 
+const hasTime = ({ startedMs, effort }: BenchE2eOptions): boolean =>
+  performance.now() - startedMs < effort.budgetMs;
+
 async function comparePeer(
-  { folder, effort, profile, startedMs, signal }: BenchE2eOptions,
+  options: BenchE2eOptions,
   peerShape: ModelShape,
   group: MemoryCgroup,
   moduleDir: string,
 ): Promise<PeerCase[]> {
+  const { folder, effort, profile, signal } = options;
   const model = await benchModel(folder, peerShape, SEED);
   const imageDir = await ensureImage(model, SEED, signal);
   const ggufFile = await ensureGguf(model, SEED, signal);
@@ -112,7 +117,7 @@ async function comparePeer(
       rounds: effort.peerRounds,
       withDense: effort.peerDense,
       profile,
-      hasTime: () => performance.now() - startedMs < effort.budgetMs,
+      hasTime: () => hasTime(options),
       report,
       signal,
     }),

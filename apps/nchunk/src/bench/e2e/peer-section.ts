@@ -20,6 +20,10 @@ const LIMIT_TO_BUDGET = 1.05;
 /** Opening and one token must be possible in this; a multiple of the time that decoding may take. */
 const TIMEOUT_PHASES = 10;
 
+/** Why a comparison is missing in a run that must end soon. */
+export const NO_TIME_LEFT =
+  "There was no time left: run it again, as what was written and installed is kept, or use --thorough.";
+
 export interface PeerOptions {
   readonly model: BenchModel;
   readonly imageDir: string;
@@ -70,10 +74,7 @@ async function compareAt(memoryFraction: number, options: PeerOptions): Promise<
       else decoded[contender].push(result);
     }
   }
-  if (done === 0)
-    reasons.add(
-      "There was no time left: run it again, as what was written and installed is kept, or use --thorough.",
-    );
+  if (done === 0) reasons.add(NO_TIME_LEFT);
   const speed = (contender: Contender): number | null =>
     middle(decoded[contender].map(({ tokensPerSecond }) => tokensPerSecond));
   const ratio = (contender: Contender): number | null => {
