@@ -1,5 +1,4 @@
 import type { CalibratedBundle, Calibration } from "@neuron-chunking/chunk-selector";
-import type { LatencyTable } from "@neuron-chunking/latency-model";
 import type { BundleInfo } from "@neuron-chunking/weight-store";
 import type { SelectionSettings } from "./selection/settings.js";
 
@@ -46,7 +45,8 @@ interface Step {
  * The expected read time of the rows from `p` on is modelled as `m / c` reads of `c` rows each, where `m` is the expected
  * number of selected rows among them (each row by its chance of being selected, from the calibration's activation counts in
  * stored order, else equal chances) and `c` the length of chunk that the policy tends to: all of them for `dense`, the mean
- * run of random rows for `topk` and `threshold`, the device's saturation size for `chunk` and `lagrange`.
+ * run of rows selected independently by their chances for `topk` and `threshold`, the device's saturation size for `chunk`
+ * and `lagrange`.
  */
 export class PrefixPlanner {
   private readonly curves: readonly SavingCurve[];
@@ -110,6 +110,8 @@ export class PrefixPlanner {
 class SavingCurve {
   /** Expected selected rows from row `p` on [rows + 1]. */
   private readonly expectedRows: Float64Array;
+  /** Where rows are selected one by one: expected runs of selected rows from row `p` on [rows + 1]. */
+  private readonly expectedRuns: Float64Array | undefined;
   private readonly chunkRows: number;
   private readonly rowNs: Float64Array;
 
@@ -121,17 +123,35 @@ class SavingCurve {
     const { rows, rowBytes, name } = info;
     const sparsity =
       settings.policy === "dense" ? 0 : (settings.sparsities?.[name] ?? settings.sparsity);
-    this.expectedRows = expectedRows(info, sparsity, counted);
-    this.chunkRows = chunkRows(settings, sparsity, rowBytes, rows);
+    const chances = selectionChances(info, sparsity, counted);
+    this.expectedRows = sumsFrom(rows, (row) => chances[row]);
+    const singly = settings.policy === "topk" || settings.policy === "threshold";
+    // A run starts where a row is selected and the one before it is not.
+    this.expectedRuns = singly
+      ? sumsFrom(rows, (row) => chances[row] * (row === 0 ? 1 : 1 - chances[row - 1]))
+      : undefined;
+    const saturated = Math.round(settings.table.saturationBytes / rowBytes);
+    this.chunkRows = sparsity === 0 ? rows : Math.min(rows, Math.max(1, saturated));
     this.rowNs = settings.table.rowLatencyNs(rowBytes, rows);
   }
 
   expectedNs(prefixRows: number): number {
     const rows = this.expectedRows[prefixRows];
-    const chunk = this.chunkRows;
-    if (rows >= chunk) return (rows / chunk) * this.rowNs[chunk];
     // Part of a row, on average, costs part of one read.
-    return rows >= 1 ? this.rowNs[Math.floor(rows)] : rows * this.rowNs[1];
+    if (rows < 1) return rows * this.rowNs[1];
+    if (this.expectedRuns === undefined) {
+      const chunk = Math.min(rows, this.chunkRows);
+      return (rows / chunk) * this.readNs(chunk);
+    }
+    const runs = Math.max(1, this.expectedRuns[prefixRows]);
+    return runs * this.readNs(rows / runs);
+  }
+
+  /** One read of a mean number of rows. */
+  private readNs(rows: number): number {
+    const whole = Math.min(Math.floor(rows), this.info.rows);
+    const next = Math.min(whole + 1, this.info.rows);
+    return this.rowNs[whole] + (rows - whole) * (this.rowNs[next] - this.rowNs[whole]);
   }
 
   /** The prefix's growth by falling saving per byte. */
@@ -168,33 +188,25 @@ interface HullPoint {
 const slope = (from: HullPoint, to: HullPoint): number =>
   (to.savedNs - from.savedNs) / (to.rows - from.rows);
 
-/** Expected number of selected rows at and after each row. */
-function expectedRows(
+/** Chance of each row, in stored order, to be selected. */
+function selectionChances(
   { rows, storedOrder }: BundleInfo,
   sparsity: number,
   counted: CalibratedBundle | undefined,
 ): Float64Array {
-  const after = new Float64Array(rows + 1);
   const density = 1 - sparsity;
-  for (let row = rows - 1; row >= 0; row--) {
-    let chance = density;
-    if (counted !== undefined && sparsity > 0) {
-      const active = counted.activeCounts[storedOrder?.[row] ?? row] / counted.samples;
-      chance = Math.min(1, (active * density) / (1 - COUNTED_SPARSITY));
-    }
-    after[row] = after[row + 1] + chance;
+  const chances = new Float64Array(rows).fill(density);
+  if (counted === undefined || sparsity === 0) return chances;
+  for (let row = 0; row < rows; row++) {
+    const active = counted.activeCounts[storedOrder?.[row] ?? row] / counted.samples;
+    chances[row] = Math.min(1, (active * density) / (1 - COUNTED_SPARSITY));
   }
-  return after;
+  return chances;
 }
 
-function chunkRows(
-  { policy, table }: { policy: string; table: LatencyTable },
-  sparsity: number,
-  rowBytes: number,
-  rows: number,
-): number {
-  if (policy === "dense" || sparsity === 0) return rows;
-  const wanted =
-    policy === "chunk" || policy === "lagrange" ? table.saturationBytes / rowBytes : 1 / sparsity;
-  return Math.min(rows, Math.max(1, Math.round(wanted)));
+/** Sums of `value` at and after each row [rows + 1]. */
+function sumsFrom(rows: number, value: (row: number) => number): Float64Array {
+  const sums = new Float64Array(rows + 1);
+  for (let row = rows - 1; row >= 0; row--) sums[row] = sums[row + 1] + value(row);
+  return sums;
 }

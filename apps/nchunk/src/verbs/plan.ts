@@ -60,9 +60,14 @@ function describeReading(plan: MemoryPlan, options: PlanOptions): string {
   const kept = `${formatPercent(resident)} of it in memory, in ${prefix.bundles.length} matrices`;
   const expected = formatNs(prefix.expectedReadNs);
   const without = prefix.bytes > 0 ? ` (${formatNs(prefix.expectedReadNsWithout)} without)` : "";
+  const target = options.latencyTarget ?? options.qualityTarget ?? options.price;
+  const instead =
+    target === undefined
+      ? ""
+      : "\nThat is at half of the rows; the target or price decides instead.";
   return (
     `${formatBytes(streamedBytes)} of decoder weights on flash, ${kept}.\n` +
-    `Expected reading per pass under ${options.policy}: ${expected}${without}, modelled; ${CHANCES[prefix.basis]}.`
+    `Expected reading per pass under ${options.policy}: ${expected}${without}, modelled; ${CHANCES[prefix.basis]}.${instead}`
   );
 }
 
