@@ -3,8 +3,10 @@ import type { ChunkPlan } from "@neuron-chunking/latency-model";
 /** Landing buffers of a model: half for what is multiplied, half for what is read meanwhile. */
 export const LANDING_PARTS = 16;
 const MOST_TOGETHER = LANDING_PARTS / 2;
-/** From about here on multiplying takes longer than reading on common machines, and a product of its own costs much. */
-const MANY_TOKENS = 32;
+/** From here on a product packs its inputs and passes over the whole output, so that few products are better. */
+const MANY_TOKENS = 5;
+/** Long chunks are cut at multiples of this many rows: with rows of n * 256 bytes, at whole pages of the file. */
+const CUT_ROWS = 16;
 /** Little to wait for before the first is multiplied, and little to multiply after the last has landed. */
 const SLICES_PER_PLAN = 16;
 /** Below this, what the host does for a slice takes as long as a fast drive does. */
@@ -45,25 +47,29 @@ export class PlanSlicer {
     this.count = 0;
     let pieces = 0;
     let freeBytes = sliceBytes;
+    const end = (): void => {
+      ends[this.count++] = pieces;
+      freeBytes = sliceBytes;
+    };
     for (let c = 0; c < plan.chunkCount; c++) {
       let row = plan.starts[c];
       for (let left = plan.lengths[c]; left > 0;) {
         const room = Math.floor((freeBytes - overheadBytesPerChunk) / rowBytes);
         if (room < 1) {
-          ends[this.count++] = pieces;
-          freeBytes = sliceBytes;
+          end();
           continue;
         }
-        const rows = Math.min(left, room);
+        const rows = left <= room ? left : rowsToCut(row, room);
         starts[pieces] = row;
         lengths[pieces] = rows;
         pieces += 1;
         freeBytes -= rows * rowBytes + overheadBytesPerChunk;
         row += rows;
         left -= rows;
+        if (left > 0) end();
       }
     }
-    if (pieces > 0) ends[this.count++] = pieces;
+    if (pieces > (this.count === 0 ? 0 : ends[this.count - 1])) end();
   }
 
   private sliceBytes(plan: ChunkPlan, rowBytes: number): number {
@@ -75,13 +81,18 @@ export class PlanSlicer {
   }
 }
 
+/** Most rows from `row` on, but no more than `room`, that end where a chunk is well cut. */
+function rowsToCut(row: number, room: number): number {
+  const end = Math.floor((row + room) / CUT_ROWS) * CUT_ROWS;
+  return end > row ? end - row : room;
+}
+
 /**
  * How many of the slices from `done` on are multiplied together. It must not depend on what has landed: sums would
  * come out differently from run to run.
  *
- * Few tokens: reading takes longer, so half of what is left each time; little is left to do when the last has landed.
- * Many: multiplying starts early and then doubles, as reading keeps ahead, in few products, because each passes over
- * the whole output; a small last one keeps the end short where reading is slower after all.
+ * Few tokens: half of what is left each time, so that little is left to do when the last has landed. Many: few
+ * products, the first and the last of them a quarter of the landings, so that little is waited for at either end.
  *
  * @param product products before this one
  */
@@ -93,10 +104,9 @@ export function slicesTogether(
 ): number {
   const left = count - done;
   if (tokens < MANY_TOKENS) return Math.min(MOST_TOGETHER, Math.ceil(left / 2));
-  const first = Math.ceil(Math.min(count, LANDING_PARTS) / MOST_TOGETHER);
-  const size = Math.min(MOST_TOGETHER, left, first * 2 ** product);
-  if (product > 0 && left <= MOST_TOGETHER / 2) return left;
-  return left > MOST_TOGETHER / 2 && left - size < 2 ? left - 2 : size;
+  const quarter = LANDING_PARTS / 4;
+  if (product === 0) return Math.min(quarter, Math.ceil(count / 4));
+  return left <= 1.5 * quarter ? left : Math.min(MOST_TOGETHER, left - quarter);
 }
 
 /** A stored matrix as the size of its slices depends on it. */

@@ -98,7 +98,7 @@ describe.each(["io_uring", "pool"] as const)("reads of a plan, %s", (backend) =>
 
   it("fill the landings ahead, and keep half of them filling", async () => {
     const { reader, reads, landings } = await open(backend);
-    reads.begin(planOf(new Array<boolean>(ROWS).fill(true)), layout, TOKENS, undefined);
+    reads.begin(planOf(new Array<boolean>(ROWS).fill(true)), layout, 1, undefined);
     expect(landings.every(({ busy }) => busy)).toBe(true);
     while (landings.some(({ busy }) => busy)) await pause(1);
     await reads.next();
@@ -114,7 +114,7 @@ describe.each(["io_uring", "pool"] as const)("reads of a plan, %s", (backend) =>
     console.log(where);
     const { reader, reads, landings } = await open(backend, {
       seed,
-      ioError: 2500,
+      ioError: 400,
       shortRead: 4000,
     });
     const mask = new Array<boolean>(ROWS).fill(true);

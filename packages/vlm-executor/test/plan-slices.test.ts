@@ -49,6 +49,15 @@ describe("slices of a plan", () => {
     );
   });
 
+  it("cut long chunks at multiples of 16 rows where they have room", () => {
+    const slicer = new PlanSlicer(1024, 4 * MIB, 8192);
+    const mask = new Uint8Array(1024).fill(1, 5);
+    cut(slicer, mask, 19_456, 8192);
+    const pieces = slicer.ends[slicer.count - 1];
+    expect(pieces).toBeGreaterThan(1);
+    for (let piece = 1; piece < pieces; piece++) expect(slicer.starts[piece] % 16).toBe(0);
+  });
+
   it("are several where there is enough to overlap, and one where there is not", () => {
     const slicer = new PlanSlicer(1024, 32 * MIB, 0);
     const all = new Uint8Array(1024).fill(1);
@@ -68,7 +77,7 @@ describe("slices multiplied together", () => {
     return sizes;
   };
 
-  it.each([1, 16, 31, 32, 196])("are all of them in few products, for %i tokens", (tokens) => {
+  it.each([1, 4, 5, 16, 196])("are all of them in few products, for %i tokens", (tokens) => {
     for (let count = 1; count <= 200; count++) {
       const sizes = sizesOf(count, tokens);
       expect(sizes.reduce((sum, size) => sum + size, 0)).toBe(count);
@@ -78,12 +87,12 @@ describe("slices multiplied together", () => {
     }
   });
 
-  it("begin small for many tokens and end small for few", () => {
-    expect(sizesOf(16, 196)).toEqual([2, 4, 8, 2]);
+  it("end small, and for many tokens begin with a quarter of the landings at most", () => {
+    expect(sizesOf(16, 196)).toEqual([4, 8, 4]);
     expect(sizesOf(16, 1)).toEqual([8, 4, 2, 1, 1]);
     for (const count of [16, 17, 23, 64, 68]) {
-      expect(sizesOf(count, 196)[0]).toBe(2);
-      expect(sizesOf(count, 196).at(-1)).toBeLessThanOrEqual(LANDING_PARTS / 4);
+      expect(sizesOf(count, 196)[0]).toBe(4);
+      expect(sizesOf(count, 196).at(-1)).toBeLessThanOrEqual(6);
       expect(sizesOf(count, 1).at(-1)).toBe(1);
     }
   });
