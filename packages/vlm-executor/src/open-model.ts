@@ -70,7 +70,7 @@ interface Limits {
 }
 
 /** What a plan is made from beside the image. */
-export interface PlanInputs {
+interface PlanInputs {
   readonly options: ModelOptions;
   readonly files: InputFileSizes;
   /** For the chance that a row is read, where `options` bring none. */
