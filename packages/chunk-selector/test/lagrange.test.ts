@@ -25,6 +25,14 @@ const ROUNDING = 1e-9;
 // One selector for all properties: whatever a selection leaves behind, warm starts above all, must do no harm.
 const selector = createSelector("lagrange", { maxRows: MAX_ROWS });
 const shares = fc.double({ min: 0, max: 1, noNaN: true });
+const requests = fc
+  .tuple(arbitrary.importances(1, MAX_ROWS), arbitrary.rowWidths, arbitrary.tables)
+  .map(([importance, rowBytes, table]) => ({
+    importance,
+    rows: importance.length,
+    rowBytes,
+    table,
+  }));
 
 function total(importance: Float32Array): number {
   return importance.reduce((sum, value) => sum + value, 0);
@@ -48,12 +56,9 @@ describe("at a price", () => {
   test("the plan is optimal for any table, importance and price", () => {
     check(
       fc.property(
-        arbitrary.importances(1, MAX_ROWS),
-        arbitrary.rowWidths,
-        arbitrary.tables,
+        requests,
         fc.double({ min: -12, max: 6, noNaN: true }),
-        (importance, rowBytes, table, logPrice) => {
-          const rows = importance.length;
+        ({ importance, rows, rowBytes, table }, logPrice) => {
           // Around the price at which reading everything breaks even.
           const breakEven = total(importance) / table.latencyNs(rows * rowBytes);
           const pricePerNs = breakEven * Math.exp(logPrice);
@@ -95,24 +100,17 @@ describe("for an importance", () => {
 
   test("it is reached, no slower than by top-k, and the bound holds", () => {
     check(
-      fc.property(
-        arbitrary.importances(1, MAX_ROWS),
-        arbitrary.rowWidths,
-        arbitrary.tables,
-        shares,
-        (importance, rowBytes, table, share) => {
-          const rows = importance.length;
-          const request = { importance, rows, rowBytes, table };
-          const count = Math.round(share * rows);
-          const largest = topk.select({ ...request, budgetRows: count });
-          const target = planImportance(largest, importance);
-          const topkNs = estimatePlanNs(largest, rowBytes, table);
-          const found = select({ ...request, importanceTarget: target });
-          expect(found.importance).toBeGreaterThanOrEqual(target * (1 - ROUNDING));
-          expect(found.latencyNs).toBeLessThanOrEqual(topkNs * (1 + ROUNDING));
-          expect(found.lowerBoundNs).toBeLessThanOrEqual(topkNs * (1 + ROUNDING));
-        },
-      ),
+      fc.property(requests, shares, (request, share) => {
+        const { importance, rows, rowBytes, table } = request;
+        const count = Math.round(share * rows);
+        const largest = topk.select({ ...request, budgetRows: count });
+        const target = planImportance(largest, importance);
+        const topkNs = estimatePlanNs(largest, rowBytes, table);
+        const found = select({ ...request, importanceTarget: target });
+        expect(found.importance).toBeGreaterThanOrEqual(target * (1 - ROUNDING));
+        expect(found.latencyNs).toBeLessThanOrEqual(topkNs * (1 + ROUNDING));
+        expect(found.lowerBoundNs).toBeLessThanOrEqual(topkNs * (1 + ROUNDING));
+      }),
       1500,
     );
   });
@@ -182,37 +180,24 @@ describe("for an importance", () => {
 describe("for a budget", () => {
   test("of latency it is kept, and a plan of as much is not better than the bound of its price", () => {
     check(
-      fc.property(
-        arbitrary.importances(1, MAX_ROWS),
-        arbitrary.rowWidths,
-        arbitrary.tables,
-        shares,
-        (importance, rowBytes, table, share) => {
-          const rows = importance.length;
-          const latencyBudgetNs = 1.2 * share * table.latencyNs(rows * rowBytes);
-          const found = select({ importance, rows, rowBytes, table, latencyBudgetNs });
-          expect(found.latencyNs).toBeLessThanOrEqual(latencyBudgetNs * (1 + ROUNDING));
-        },
-      ),
+      fc.property(requests, shares, (request, share) => {
+        const denseNs = request.table.latencyNs(request.rows * request.rowBytes);
+        const latencyBudgetNs = 1.2 * share * denseNs;
+        const found = select({ ...request, latencyBudgetNs });
+        expect(found.latencyNs).toBeLessThanOrEqual(latencyBudgetNs * (1 + ROUNDING));
+      }),
       1000,
     );
   });
 
   test("of rows it is kept, and used", () => {
     check(
-      fc.property(
-        arbitrary.importances(1, MAX_ROWS),
-        arbitrary.rowWidths,
-        arbitrary.tables,
-        shares,
-        (importance, rowBytes, table, share) => {
-          const rows = importance.length;
-          const budgetRows = Math.round(share * rows);
-          const found = select({ importance, rows, rowBytes, table, budgetRows });
-          expect(found.rows).toBeLessThanOrEqual(budgetRows);
-          if (budgetRows > 0 && total(importance) > 0) expect(found.rows).toBeGreaterThan(0);
-        },
-      ),
+      fc.property(requests, shares, (request, share) => {
+        const budgetRows = Math.round(share * request.rows);
+        const found = select({ ...request, budgetRows });
+        expect(found.rows).toBeLessThanOrEqual(budgetRows);
+        if (budgetRows > 0 && total(request.importance) > 0) expect(found.rows).toBeGreaterThan(0);
+      }),
       1000,
     );
   });
