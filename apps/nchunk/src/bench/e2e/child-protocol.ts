@@ -30,8 +30,6 @@ export interface ExecutorRequest {
   readonly imageDir: string;
   readonly policy: E2ePolicy;
   readonly sparsity: number;
-  /** Importance that `chunk` is to keep; its sparsity is searched for. */
-  readonly importanceTarget?: number;
   readonly budgetBytes: number;
   readonly contextLength: number;
   readonly work: Work;
@@ -74,8 +72,6 @@ export interface ExecutorResult {
   /** Resident weights, KV cache and buffers by the model's own account. */
   readonly plannedBytes: number;
   readonly openNs: number;
-  /** Differs from the request's where importance decided. */
-  readonly sparsity: number;
   readonly directIo: boolean;
   /** What was decoded, greedily. */
   readonly tokenIds: readonly number[];

@@ -17,13 +17,6 @@ import {
 
 /** Tokens of one pass; a frame fits in one. */
 const BLOCK_TOKENS = 256;
-/** Openings that look for the sparsity at which `chunk` keeps as much importance as `topk`. */
-const SPARSITY_PROBES = 3;
-/** Tokens of a probe's prompt. */
-const PROBE_TOKENS = 32;
-/** Importance kept that is near enough. */
-const IMPORTANCE_TOLERANCE = 0.01;
-
 /** Highest resident memory of this process so far, bytes. */
 export async function peakRssBytes(): Promise<number> {
   const status = await readFile("/proc/self/status", "utf8");
@@ -32,15 +25,13 @@ export async function peakRssBytes(): Promise<number> {
 
 /** Opens the model, runs the phases in turn, and says what each took. */
 export async function runExecutor(request: ExecutorRequest): Promise<ExecutorResult> {
-  const sparsity = await sparsityOf(request);
   const startedMs = performance.now();
-  const model = await VlmExecutor.open(request.imageDir, openOptions(request, sparsity));
+  const model = await VlmExecutor.open(request.imageDir, openOptions(request));
   const openNs = (performance.now() - startedMs) * 1e6;
   try {
     return {
       plannedBytes: model.plan().totalBytes,
       openNs,
-      sparsity,
       directIo: model.reading.directIo,
       ...(await runPhases(model, request)),
     };
@@ -49,8 +40,8 @@ export async function runExecutor(request: ExecutorRequest): Promise<ExecutorRes
   }
 }
 
-function openOptions(request: ExecutorRequest, sparsity: number): OpenOptions {
-  const { policy, profile, budgetBytes, contextLength } = request;
+function openOptions(request: ExecutorRequest): OpenOptions {
+  const { policy, sparsity, profile, budgetBytes, contextLength } = request;
   return {
     policy,
     ...(policy === "dense" ? {} : { sparsity }),
@@ -65,34 +56,6 @@ export function executorLimits(
   contextLength: number,
 ): Required<Pick<OpenOptions, "contextLength" | "blockTokens">> {
   return { contextLength, blockTokens: Math.min(BLOCK_TOKENS, contextLength) };
-}
-
-/**
- * `chunk` at 50 % of the rows keeps less importance than `topk`: the sparsity at which it keeps as much is between
- * the two points that are known, nearly in proportion (all rows keep all importance).
- */
-async function sparsityOf(request: ExecutorRequest): Promise<number> {
-  const { importanceTarget, policy } = request;
-  let { sparsity } = request;
-  if (policy !== "chunk" || importanceTarget === undefined) return sparsity;
-  for (let probe = 0; probe < SPARSITY_PROBES; probe += 1) {
-    const kept = await importanceKeptAt(request, sparsity);
-    if (Math.abs(kept - importanceTarget) < IMPORTANCE_TOLERANCE || kept >= 1) break;
-    const scaled = (sparsity * (1 - importanceTarget)) / (1 - kept);
-    sparsity = Math.min(0.95, Math.max(0.01, scaled));
-  }
-  return sparsity;
-}
-
-async function importanceKeptAt(request: ExecutorRequest, sparsity: number): Promise<number> {
-  const model = await VlmExecutor.open(request.imageDir, openOptions(request, sparsity));
-  try {
-    const session = model.createSession();
-    await session.appendTokens(promptTokens(PROBE_TOKENS));
-    return meanImportance(session.traces);
-  } finally {
-    await model.close();
-  }
 }
 
 function meanImportance(steps: readonly StepTrace[]): number {
