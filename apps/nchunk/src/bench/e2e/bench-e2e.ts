@@ -10,7 +10,7 @@ import { runCases } from "./case-section";
 import type { Effort } from "./effort";
 import type { ModelShape } from "./model-shape";
 import { createMemoryCgroup, type MemoryCgroup } from "./memory-cgroup";
-import { ensureNodeLlamaCpp, NODE_LLAMA_CPP_VERSION } from "./node-llama-cpp";
+import { ensureNodeLlamaCpp, NODE_LLAMA_CPP_VERSION, type InstallResult } from "./node-llama-cpp";
 import { NO_TIME_LEFT, runPeer } from "./peer-section";
 import { summarize, type E2eReport, type PeerCase } from "./report";
 
@@ -40,11 +40,15 @@ export async function benchE2e(options: BenchE2eOptions): Promise<E2eReport> {
   const { folder, effort, profile, signal } = options;
   const loadBefore = loadPerCore();
   const model = await benchModel(folder, effort.shape, SEED);
-  const imageDir = await ensureImage(model, SEED, signal);
+  // One waits for the network while the other writes; neither runs while something is measured.
+  const [imageDir, installed] = await Promise.all([
+    ensureImage(model, SEED, signal),
+    installPeer(options),
+  ]);
   const { cases, overlaps } = await withProgress("Measuring", (report) =>
     runCases({ model, imageDir, work: effort.work, profile, report, signal }),
   );
-  const compared = await compare(options);
+  const compared = await compare(options, installed);
   const notes = [effort.shape.note ?? ""];
   if (compared.peer.length > 0 && effort.peerShape?.note !== undefined) {
     notes.push(`Beside llama.cpp: ${effort.peerShape.note}`);
@@ -74,19 +78,25 @@ async function readAheadOf(folder: string): Promise<number | null> {
   return disks[0]?.readAheadBytes ?? null;
 }
 
-async function compare(options: BenchE2eOptions): Promise<Compared> {
-  const { peer, effort, signal } = options;
-  if (!peer) return { peer: [], peerSkipped: "It was not asked for (--no-peer)." };
-  const { peerShape } = effort;
-  if (peerShape === undefined) {
-    return { peer: [], peerSkipped: "A tiny run measures nothing worth comparing." };
+/** Where llama.cpp is, or why it is not compared with. */
+async function installPeer({ peer, effort, signal }: BenchE2eOptions): Promise<InstallResult> {
+  if (!peer) return { reason: "It was not asked for (--no-peer)." };
+  if (effort.peerShape === undefined) {
+    return { reason: "A tiny run measures nothing worth comparing." };
   }
+  const { group, reason } = await createMemoryCgroup();
+  if (group === undefined) return { reason };
+  await group.remove();
+  return ensureNodeLlamaCpp(await cacheFolder("peer"), signal);
+}
+
+async function compare(options: BenchE2eOptions, installed: InstallResult): Promise<Compared> {
+  const { peerShape } = options.effort;
+  if (installed.dir === undefined) return { peer: [], peerSkipped: installed.reason };
+  if (peerShape === undefined || !hasTime(options)) return { peer: [], peerSkipped: NO_TIME_LEFT };
   const { group, reason } = await createMemoryCgroup();
   if (group === undefined) return { peer: [], peerSkipped: reason };
   try {
-    const installed = await ensureNodeLlamaCpp(await cacheFolder("peer"), signal);
-    if (installed.dir === undefined) return { peer: [], peerSkipped: installed.reason };
-    if (!hasTime(options)) return { peer: [], peerSkipped: NO_TIME_LEFT };
     return { peer: await comparePeer(options, peerShape, group, installed.dir) };
   } finally {
     await group.remove();

@@ -25,11 +25,11 @@ const DEFAULT: Effort = {
   name: "default",
   shape: SHAPES["0.5b-part"],
   peerShape: SHAPES["7b-small-part"],
-  work: { prefillTokens: 32, frames: 1, decodeTokens: 8, phaseMs: 700 },
+  work: { prefillTokens: 32, frames: 1, decodeTokens: 8, phaseMs: 500 },
   peerWork: { prefillTokens: 8, frames: 0, decodeTokens: 5, phaseMs: 2000 },
   peerRounds: 1,
   peerDense: false,
-  budgetMs: 40_000,
+  budgetMs: 41_000,
 };
 
 const THOROUGH: Effort = {

@@ -2,7 +2,6 @@ import { execFile } from "node:child_process";
 import { mkdir, rename, rm, stat, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { promisify } from "node:util";
-import { withProgress } from "../../terminal/progress";
 
 const run = promisify(execFile);
 
@@ -35,18 +34,13 @@ export async function ensureNodeLlamaCpp(
   try {
     await mkdir(temporary, { recursive: true });
     await writeFile(path.join(temporary, "package.json"), '{ "private": true }');
-    await withProgress(
-      `Installing node-llama-cpp ${NODE_LLAMA_CPP_VERSION} for comparison, once, into ${dir}`,
-      () =>
-        run(
-          npm,
-          [
-            ...["install", "--omit=optional", "--ignore-scripts", "--no-audit", "--no-fund"],
-            ...packages.map((name) => `${name}@${NODE_LLAMA_CPP_VERSION}`),
-          ],
-          { cwd: temporary, signal, timeout: INSTALL_TIMEOUT_MS },
-        ),
+    process.stderr.write(
+      `Installing node-llama-cpp ${NODE_LLAMA_CPP_VERSION} for comparison, once, into ${dir}\n`,
     );
+    const flags = ["--omit=optional", "--ignore-scripts", "--no-audit", "--no-fund"];
+    const versions = packages.map((name) => `${name}@${NODE_LLAMA_CPP_VERSION}`);
+    const how = { cwd: temporary, signal, timeout: INSTALL_TIMEOUT_MS };
+    await run(npm, ["install", ...flags, ...versions], how);
     await rename(temporary, dir);
     return { dir };
   } catch (error) {
