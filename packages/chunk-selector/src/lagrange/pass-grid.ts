@@ -7,10 +7,10 @@ const CELL_BYTES = 4096;
 
 /**
  * Cells times the cells of a saturating run up to which a table is followed with all its kinks, about 0.1 ms a pass; and
- * where an answer may take longer.
+ * where an answer may take some milliseconds.
  */
 const MOST_STATES = 60_000;
-const MOST_THOROUGH_STATES = 200_000;
+const MOST_THOROUGH_STATES = 1_000_000;
 
 /** A fit further off than this is not used: the table has features that are more than noise. */
 const MOST_FIT_ERROR = 0.25;
