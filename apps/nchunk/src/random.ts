@@ -9,6 +9,11 @@ export function uniformGenerator(seed: number): () => number {
   };
 }
 
+/** One standard normal number (Box and Muller), of two uniform ones. */
+export function standardNormal(uniform: () => number): number {
+  return Math.sqrt(-2 * Math.log(1 - uniform())) * Math.cos(2 * Math.PI * uniform());
+}
+
 /** Puts `items` in a random order, in place (Fisher-Yates). */
 export function shuffle<T>(items: T[], uniform: () => number): T[] {
   for (let i = items.length - 1; i > 0; i -= 1) {

@@ -278,6 +278,7 @@ describe("a request that makes no sense", () => {
     ["more importance than there is", { importanceTarget: 3.1 }, "importanceTarget"],
     ["a start that is no price", { budgetRows: 1, nearPricePerNs: -1 }, "nearPricePerNs"],
     ["no table", { budgetRows: 1, table: undefined }, "table"],
+    ["an effort there is not", { budgetRows: 1, effort: "some" }, "effort"],
     ["no row width", { budgetRows: 1, rowBytes: 0 }, "rowBytes"],
   ])("%s", (_, fields, path) => {
     const request = { ...good, ...fields } as SelectionRequest;

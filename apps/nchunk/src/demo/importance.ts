@@ -1,4 +1,4 @@
-import { uniformGenerator } from "../random";
+import { standardNormal, uniformGenerator } from "../random";
 
 /**
  * Log-normal importances `[rows]` in random order with the given coefficient of variation:
@@ -7,7 +7,5 @@ import { uniformGenerator } from "../random";
 export function lognormalImportance(rows: number, variation: number, seed: number): Float32Array {
   const uniform = uniformGenerator(seed);
   const deviation = Math.sqrt(Math.log(1 + variation ** 2));
-  const normal = (): number =>
-    Math.sqrt(-2 * Math.log(1 - uniform())) * Math.cos(2 * Math.PI * uniform());
-  return Float32Array.from({ length: rows }, () => Math.exp(deviation * normal()));
+  return Float32Array.from({ length: rows }, () => Math.exp(deviation * standardNormal(uniform)));
 }

@@ -73,7 +73,7 @@ export class PricedSelector implements LagrangeSelector {
     requireLength(importance.length, rows, "importance", "rows");
     const solver = this.#solver;
     const question = ASKS[field];
-    const effort = request.effort ?? "thorough";
+    const effort = requireEffort(request);
     const closeness = request.exactTable === true ? "exact" : closenessFor(question, effort);
     const shape = this.#shapes.get(rows, rowBytes, table, closeness);
     const isValid = this.#problem.load(importance, rows, shape);
@@ -153,6 +153,15 @@ function requireQuestion(request: SelectionRequest): QuestionField {
   else requireAmount(value, asked);
   if (request.nearPricePerNs !== undefined) requireAmount(request.nearPricePerNs, "nearPricePerNs");
   return asked;
+}
+
+function requireEffort({ effort = "thorough" }: SelectionRequest): Effort {
+  if (effort === "quick" || effort === "thorough") return effort;
+  throw new ChunkSelectorError("INVALID_REQUEST", {
+    path: "effort",
+    expected: '"quick" or "thorough"',
+    got: JSON.stringify(effort),
+  });
 }
 
 function requireAmount(value: number, path: string): void {

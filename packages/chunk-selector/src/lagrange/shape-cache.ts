@@ -13,32 +13,27 @@ export type WarmStarts = Readonly<Record<Quantity, WarmStart>>;
 /** What is kept from one selection of a shape to the next. */
 export interface ShapeState {
   readonly costs: RunCosts;
+  readonly closeness: Closeness;
   readonly grid: PassGrid;
   readonly warm: WarmStarts;
 }
 
-interface ShapeKey {
-  readonly rows: number;
-  readonly rowBytes: number;
-  readonly table: LatencyTable;
-  readonly closeness: Closeness;
-}
-
 /** States by shape and table, so that a shape seen before allocates nothing. Replaced in turn when full. */
 export class ShapeCache {
-  readonly #entries: { key: ShapeKey; state: ShapeState }[] = [];
+  readonly #states: ShapeState[] = [];
   #next = 0;
 
   get(rows: number, rowBytes: number, table: LatencyTable, closeness: Closeness): ShapeState {
-    for (const { key, state } of this.#entries) {
-      if (key.rows !== rows || key.rowBytes !== rowBytes || key.closeness !== closeness) continue;
-      if (key.table === table) return state;
+    for (const state of this.#states) {
+      const { costs } = state;
+      if (costs.rows !== rows || costs.rowBytes !== rowBytes || costs.table !== table) continue;
+      if (state.closeness === closeness) return state;
     }
     const costs = new RunCosts(rows, rowBytes, table);
     const grid = createGrid(costs, closeness);
     const warm = { importance: cold(), latencyNs: cold(), selectedRows: cold() };
-    const state = { costs, grid, warm };
-    this.#entries[this.#next] = { key: { rows, rowBytes, table, closeness }, state };
+    const state = { costs, closeness, grid, warm };
+    this.#states[this.#next] = state;
     this.#next = (this.#next + 1) % MAX_CACHED_SHAPES;
     return state;
   }

@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { uniformGenerator } from "../../random";
+import { standardNormal, uniformGenerator } from "../../random";
 import { bfloat16Bits, float16Bits } from "./half-floats";
 import type { WeightTensor } from "./model-shape";
 
@@ -15,15 +15,10 @@ const ROW_SIZES = 16;
 const DRAWS = 2 ** 16;
 const BLOCK_BYTES = 8 * 2 ** 20;
 
-/** Standard normal (Box-Muller). */
-function normal(uniform: () => number): number {
-  return Math.sqrt(-2 * Math.log(1 - uniform())) * Math.cos(2 * Math.PI * uniform());
-}
-
 /** Log-normal with mean square 1. */
 function logNormal(uniform: () => number): number {
   const variance = Math.log(1 + CHANNEL_VARIATION ** 2);
-  return Math.exp(Math.sqrt(variance) * normal(uniform) - variance);
+  return Math.exp(Math.sqrt(variance) * standardNormal(uniform) - variance);
 }
 
 /** Everything of a tensor follows from the seed and its name. */
@@ -60,7 +55,8 @@ export class RandomWeights {
 
   private vector({ checkpointName, shape, values }: WeightTensor, dtype: WeightDtype): Uint8Array {
     const uniform = uniformGenerator(seedOf(this.seed, checkpointName).readUInt32LE(0));
-    const draw = values === "norm" ? logNormal : (u: () => number) => MATRIX_DEVIATION * normal(u);
+    const draw =
+      values === "norm" ? logNormal : (u: () => number) => MATRIX_DEVIATION * standardNormal(u);
     const drawn = Float32Array.from({ length: shape[0] }, () => draw(uniform));
     if (dtype === "f32") return new Uint8Array(drawn.buffer);
     return new Uint8Array(Uint16Array.from(drawn, encoder(dtype)).buffer);
@@ -91,7 +87,10 @@ export class RandomWeights {
     const known = this.pools.get(dtype);
     if (known !== undefined) return known;
     const uniform = uniformGenerator(this.seed);
-    const draws = Float64Array.from({ length: DRAWS }, () => MATRIX_DEVIATION * normal(uniform));
+    const draws = Float64Array.from(
+      { length: DRAWS },
+      () => MATRIX_DEVIATION * standardNormal(uniform),
+    );
     const rowSizes = Array.from({ length: ROW_SIZES }, () => logNormal(uniform));
     const made = [...rowSizes, 1].map((size) =>
       Uint16Array.from(draws, (draw) => encoder(dtype)(size * draw)),
