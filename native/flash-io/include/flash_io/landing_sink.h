@@ -1,0 +1,43 @@
+#pragma once
+
+/* How a stream of slices reaches a consumer in another binary: plain C, and nothing else of this library.
+ * One stream reads consecutive slices of a file and tells of each as its bytes are there; the sink works on
+ * them, and gives their memory back for slices further on. */
+
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Also the version: change it with the layout. */
+#define FLASH_IO_SINK_MAGIC 0x4b4e49534f49464cULL
+
+/* The reader's side; valid from `begin` until the sink calls `close`. */
+typedef struct FlashIoStream {
+  void* context;
+  /* Slices [0, count) are not needed any more: their memory may be read into. Any thread; counts never
+   * fall. May read, so not for a thread that must not wait for a lock or a system call. */
+  void (*release)(void* context, uint32_t count);
+  /* The sink will not call again; exactly once per `begin`, any thread, before or after `end`. A sink that
+   * closes before `end` has no use for the rest: what is not under way yet is not read. */
+  void (*close)(void* context);
+} FlashIoStream;
+
+/* The consumer's side; outlives every stream into it (JavaScript keeps it referenced). The stream's own
+ * functions may be called from within these. */
+typedef struct FlashIoSink {
+  uint64_t magic; /* FLASH_IO_SINK_MAGIC */
+  void* context;
+  /* Before anything lands, on the submitting thread. `stream` stays where it is until `close`. */
+  void (*begin)(void* context, const FlashIoStream* stream, uint32_t slices);
+  /* All bytes of the slice are there. Any order, any thread of the reader, several at once; short. */
+  void (*landed)(void* context, uint32_t slice);
+  /* The last call, after every `landed` has returned: nothing is under way; 0 after an error or cancel.
+   * Without slices, or when cancelled while nothing is under way, from within the call that ended it. */
+  void (*end)(void* context, int all_landed);
+} FlashIoSink;
+
+#ifdef __cplusplus
+}
+#endif
