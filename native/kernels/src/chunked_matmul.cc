@@ -4,6 +4,7 @@
 
 #include "gemm.h"
 #include "kernel_table.h"
+#include "row_panels.h"
 #include "scratch.h"
 #include "thread_pool.h"
 
@@ -24,16 +25,10 @@ constexpr size_t kWeightsToPartials = 16;
 // Of the first rows of a slice, asked for before anything is multiplied.
 constexpr size_t kFirstBlockBytes = 32 * 1024;
 
-struct Rows {
-  const uint8_t** pointers;
-  uint32_t* channels;
-  size_t count;
-};
-
-Rows ListRows(const ChunkedMatmulArgs& args, CallScratch& scratch) {
+RowList ListRows(const ChunkedMatmulArgs& args, CallScratch& scratch) {
   size_t count = 0;
   for (size_t c = 0; c < args.chunk_count; ++c) count += args.lengths[c];
-  Rows rows{scratch.rows.Take<const uint8_t*>(count), scratch.indices.Take<uint32_t>(count), count};
+  RowList rows{scratch.rows.Take<const uint8_t*>(count), scratch.indices.Take<uint32_t>(count), count};
   size_t i = 0;
   for (size_t c = 0; c < args.chunk_count; ++c) {
     const uint8_t* row = args.landing + static_cast<size_t>(args.chunk_offsets_bytes[c]);
@@ -45,15 +40,11 @@ Rows ListRows(const ChunkedMatmulArgs& args, CallScratch& scratch) {
   return rows;
 }
 
-QuantLayout LayoutOf(const ChunkedMatmulArgs& args) {
-  return {args.dtype, args.group_size, ScalesOffsetBytes(args.dtype, args.n), RowBytes(args.dtype, args.n, args.group_size)};
-}
-
 // Rows [begin, end) times x [tokens, rows.count], added to y [tokens, n].
-void MultiplySlice(const KernelTable& table, const ChunkedMatmulArgs& args, const Rows& rows, const float* x, size_t begin,
+void MultiplySlice(const KernelTable& table, const ChunkedMatmulArgs& args, const RowList& rows, const float* x, size_t begin,
                    size_t end, float* y) {
   const bool quantised = IsQuantised(args.dtype);
-  const QuantLayout layout = LayoutOf(args);
+  const QuantLayout layout = QuantLayoutOf(args.dtype, args.n, args.group_size);
   const size_t rows_together = quantised ? kQuantGemvRows : kGemvRows;
   const size_t column_step = args.tokens == 1 ? args.n : kGemvColumns;
   const uint8_t* here[kGemvRows];
@@ -86,7 +77,7 @@ void MultiplySlice(const KernelTable& table, const ChunkedMatmulArgs& args, cons
 }
 
 // Few tokens: every slice of rows sums into its own partial result, and the partials are added in a fixed order.
-void FewTokens(const KernelTable& table, const ChunkedMatmulArgs& args, const Rows& rows, CallScratch& scratch) {
+void FewTokens(const KernelTable& table, const ChunkedMatmulArgs& args, const RowList& rows, CallScratch& scratch) {
   const size_t tokens = args.tokens;
   const size_t outputs = tokens * args.n;
   const size_t weight_bytes = rows.count * RowBytes(args.dtype, args.n, args.group_size);
@@ -123,73 +114,18 @@ void FewTokens(const KernelTable& table, const ChunkedMatmulArgs& args, const Ro
   }
 }
 
-// Packs rows and multiplies the first tokens by them at the same time.
-struct RowsFirstTile {
-  const KernelTable& table;
-  const Rows& rows;
-  QuantLayout layout;
-  size_t n;
-  bool possible;
-
-  void operator()(size_t k0, size_t kc, size_t column, float* panel, const float* a, float* y, bool accumulate,
-                  PrefetchList* ahead) const {
-    const uint8_t* const* from = rows.pointers + k0;
-    if (IsQuantised(layout.dtype)) {
-      table.gemm_pack_quant_rows(a, kc, layout, from, column, panel, y, n, accumulate, ahead);
-    } else {
-      table.gemm_pack_rows(a, kc, from, column * ElementBytes(layout.dtype), layout.dtype, panel, y, n, accumulate, ahead);
-    }
-  }
-};
-
-void ManyTokens(const KernelTable& table, const ChunkedMatmulArgs& args, const Rows& rows, CallScratch& scratch) {
+void ManyTokens(const KernelTable& table, const ChunkedMatmulArgs& args, const RowList& rows, CallScratch& scratch) {
   const GemmShape shape{args.tokens, rows.count, args.n, args.y, args.accumulate, nullptr, Activation::kNone};
-  const bool quantised = IsQuantised(args.dtype);
-  const QuantLayout layout = LayoutOf(args);
-  const size_t element_bytes = ElementBytes(args.dtype);
-  const auto pack_a = [&](size_t token, size_t k0, size_t kc, float* out) {
-    const float* x[kTileRows];
-    const size_t live = std::min(kTileRows, args.tokens - token);
-    for (size_t i = 0; i < live; ++i) x[i] = args.x + (token + i) * args.k;
-    for (size_t i = live; i < kTileRows; ++i) x[i] = x[0];  // its products are not stored
-    for (size_t k = 0; k < kc; ++k, out += kTileRows) {
-      const size_t channel = rows.channels[k0 + k];
-      for (size_t i = 0; i < kTileRows; ++i) out[i] = x[i][channel];
-    }
-  };
-  const auto pack_b = [&](size_t k0, size_t kc, size_t column, size_t columns, float* panels) {
-    if (quantised) {
-      table.pack_quant_rows(layout, rows.pointers + k0, kc, column, columns, panels, kc * table.panel_columns);
-      return;
-    }
-    for (size_t c = 0; c < columns; c += table.panel_columns) {
-      table.pack_rows(rows.pointers + k0, kc, (column + c) * element_bytes, args.dtype,
-                      std::min(table.panel_columns, columns - c), panels + c * kc);
-    }
-  };
-  const auto lines_b = [&](size_t k0, size_t kc, size_t column, size_t columns, const uint8_t** list) {
-    const uint8_t** end = list;
-    const size_t from = quantised ? QuantBytes(args.dtype, column) : column * element_bytes;
-    const size_t bytes = quantised ? QuantBytes(args.dtype, columns) : columns * element_bytes;
-    const size_t scale = quantised ? layout.scales_offset_bytes + 2 * (column / layout.group_size) : 0;
-    for (size_t k = k0; k < k0 + kc; ++k) {
-      const uint8_t* row = rows.pointers[k] + from;
-      for (size_t b = 0; b < bytes; b += 64) *end++ = row + b;
-      *end++ = row + bytes - 1;
-      if (quantised) *end++ = rows.pointers[k] + scale;
-    }
-    return static_cast<size_t>(end - list);
-  };
   float* packed = scratch.packed.Take<float>(PackedFloats(args.tokens, rows.count));
-  const RowsFirstTile first_tile{table, rows, layout, args.n, !quantised || table.gemm_pack_quant_rows != nullptr};
-  BlockedGemm(table, shape, packed, pack_a, pack_b, lines_b, first_tile);
+  const QuantLayout layout = QuantLayoutOf(args.dtype, args.n, args.group_size);
+  BlockedGemm(table, shape, packed, RowPanels{table, rows, layout, args.x, args.tokens, args.k, args.n});
 }
 
 }  // namespace
 
 void ChunkedMatmul(const ChunkedMatmulArgs& args) {
   ScratchLease scratch;
-  const Rows rows = ListRows(args, *scratch.operator->());
+  const RowList rows = ListRows(args, *scratch.operator->());
   if (rows.count == 0 || args.tokens == 0 || args.n == 0) {
     if (!args.accumulate) std::memset(args.y, 0, args.tokens * args.n * sizeof(float));
     return;

@@ -53,34 +53,82 @@ inline GemmSplit SplitGemm(size_t tokens, size_t n, size_t panel, size_t threads
   return split;
 }
 
-// For weights that are packed apart from the multiplication.
-struct NoFirstTile {
-  static constexpr bool possible = false;
-  void operator()(size_t, size_t, size_t, float*, const float*, float*, bool, PrefetchList*) const {}
+// A [tokens, k] packed by blocks of channels: the block of channels [k0, k0 + kc) starts at k0 * padded_tokens and is
+// [tiles][kc][kTileRows].
+struct PackedA {
+  float* data;
+  size_t padded_tokens;
+
+  float* At(size_t k0, size_t kc, size_t token) const { return data + k0 * padded_tokens + token * kc; }
 };
 
-// pack_a(token, k0, kc, out): tokens [token, token + kTileRows) of channels [k0, k0 + kc) as [kc][kTileRows]; rows
+// Of y, what one work item computes: `count` tokens from packed token t0 on; y is its first element.
+struct GemmTile {
+  size_t t0;
+  size_t count;
+  size_t column;
+  size_t columns;
+  float* y;
+};
+
+// One thread: tile (+)= A B over the blocks of channels [block_begin, block_end); block b is channels [k_begin(b), k_begin(b + 1)),
+// at most kBlockChannels. Adds to y from block 1 on. `in`: see BlockedGemm.
+template <class Operands, class BlockBegin>
+void MultiplyTile(const KernelTable& table, const GemmShape& shape, const Operands& in, const PackedA& packed,
+                  const GemmTile& tile, const BlockBegin& k_begin, size_t block_begin, size_t block_end) {
+  const size_t panel_floats = kBlockChannels * table.panel_columns * kPanelsTogether;
+  float* panels = reinterpret_cast<float*>(
+      ThreadScratch().Take<char>(panel_floats * sizeof(float) + kMaxLines * sizeof(uint8_t*)));
+  const uint8_t** lines = reinterpret_cast<const uint8_t**>(panels + panel_floats);
+  for (size_t block = block_begin; block < block_end; ++block) {
+    const size_t k0 = k_begin(block);
+    const size_t kc = k_begin(block + 1) - k0;
+    // Whole panels are packed on the way by the first tile of tokens, where that can be.
+    const bool fused = tile.count >= kTileRows && in.has_first_tile();
+    const size_t whole = fused ? tile.columns / table.panel_columns * table.panel_columns : 0;
+    if (whole < tile.columns) in.PackB(k0, kc, tile.column + whole, tile.columns - whole, panels + whole * kc);
+    // The next block's weights come in while this one is multiplied.
+    PrefetchList ahead{lines, lines};
+    if (block + 1 < block_end) {
+      const size_t next = k_begin(block + 1);
+      ahead.end += in.LinesB(next, k_begin(block + 2) - next, tile.column, tile.columns, lines);
+    }
+    const float* a = packed.At(k0, kc, tile.t0);
+    const bool accumulate = shape.accumulate || block > 0;
+    for (size_t c = 0; c < tile.columns; c += table.panel_columns) {
+      const size_t done = c < whole ? kTileRows : 0;
+      if (done > 0) in.FirstTile(k0, kc, tile.column + c, panels + c * kc, a, tile.y + c, accumulate, &ahead);
+      if (done == tile.count) continue;
+      table.gemm_panel(a + done * kc, tile.count - done, kc, panels + c * kc,
+                       std::min(table.panel_columns, tile.columns - c), tile.y + done * shape.n + c, shape.n, accumulate,
+                       &ahead);
+    }
+  }
+}
+
+// Operands:
+// PackA(token, k0, kc, out): tokens [token, token + kTileRows) of channels [k0, k0 + kc) as [kc][kTileRows]; rows
 // beyond the last token may hold anything finite, since they are not stored.
-// pack_b(k0, kc, column, columns, panels): neighbouring panels, each [kc][panel_columns].
-// lines_b(k0, kc, column, columns, list): addresses of the cache lines that pack_b will read, at most kMaxLines; their count.
-// first_tile(k0, kc, column, panel, a, y, accumulate, ahead): packs one whole panel and multiplies the first kTileRows tokens;
-// never called unless first_tile.possible.
-template <class PackA, class PackB, class LinesB, class FirstTile>
-void BlockedGemm(const KernelTable& table, const GemmShape& shape, float* packed, const PackA& pack_a,
-                 const PackB& pack_b, const LinesB& lines_b, const FirstTile& first_tile) {
+// PackB(k0, kc, column, columns, panels): neighbouring panels, each [kc][panel_columns].
+// LinesB(k0, kc, column, columns, list): addresses of the cache lines that PackB will read, at most kMaxLines; their count.
+// FirstTile(k0, kc, column, panel, a, y, accumulate, ahead): packs one whole panel and multiplies the first kTileRows tokens;
+// never called unless has_first_tile().
+template <class Operands>
+void BlockedGemm(const KernelTable& table, const GemmShape& shape, float* scratch, const Operands& in) {
   ThreadPool& pool = ThreadPool::Instance();
   const size_t blocks = (shape.k + kBlockChannels - 1) / kBlockChannels;
+  const auto k_begin = [&](size_t block) { return std::min(shape.k, block * kBlockChannels); };
   for (size_t first = 0; first < shape.tokens; first += kBlockTokens) {
     const size_t tokens = std::min(kBlockTokens, shape.tokens - first);
-    const size_t padded = RoundUp(tokens, kTileRows);
+    const PackedA packed{scratch, RoundUp(tokens, kTileRows)};
     constexpr size_t kTilesTogether = 8;
-    const size_t groups = (padded / kTileRows + kTilesTogether - 1) / kTilesTogether;
+    const size_t groups = (packed.padded_tokens / kTileRows + kTilesTogether - 1) / kTilesTogether;
     pool.ParallelFor(blocks * groups, [&](size_t item) {
-      const size_t k0 = item / groups * kBlockChannels;
-      const size_t kc = std::min(kBlockChannels, shape.k - k0);
+      const size_t k0 = k_begin(item / groups);
+      const size_t kc = k_begin(item / groups + 1) - k0;
       const size_t from = item % groups * kTilesTogether * kTileRows;
-      const size_t to = std::min(padded, from + kTilesTogether * kTileRows);
-      for (size_t t = from; t < to; t += kTileRows) pack_a(first + t, k0, kc, packed + k0 * padded + t * kc);
+      const size_t to = std::min(packed.padded_tokens, from + kTilesTogether * kTileRows);
+      for (size_t t = from; t < to; t += kTileRows) in.PackA(first + t, k0, kc, packed.At(k0, kc, t));
     });
     const GemmSplit split =
         SplitGemm(tokens, shape.n, table.panel_columns, static_cast<size_t>(pool.threads()));
@@ -90,30 +138,7 @@ void BlockedGemm(const KernelTable& table, const GemmShape& shape, float* packed
       const size_t t0 = item % split.token_items * split.tokens;
       const size_t count = std::min(split.tokens, tokens - t0);
       float* y = shape.y + (first + t0) * shape.n + column;
-      const size_t panel_floats = kBlockChannels * table.panel_columns * kPanelsTogether;
-      float* panels = reinterpret_cast<float*>(
-          ThreadScratch().Take<char>(panel_floats * sizeof(float) + kMaxLines * sizeof(uint8_t*)));
-      const uint8_t** lines = reinterpret_cast<const uint8_t**>(panels + panel_floats);
-      for (size_t k0 = 0; k0 < shape.k; k0 += kBlockChannels) {
-        const size_t kc = std::min(kBlockChannels, shape.k - k0);
-        // Whole panels are packed on the way by the first tile of tokens, where that can be.
-        const bool fused = count >= kTileRows && first_tile.possible;
-        const size_t whole = fused ? columns / table.panel_columns * table.panel_columns : 0;
-        if (whole < columns) pack_b(k0, kc, column + whole, columns - whole, panels + whole * kc);
-        // The next block's weights come in while this one is multiplied.
-        const size_t next = k0 + kc;
-        PrefetchList ahead{lines, lines};
-        if (next < shape.k) ahead.end += lines_b(next, std::min(kBlockChannels, shape.k - next), column, columns, lines);
-        for (size_t c = 0; c < columns; c += table.panel_columns) {
-          const float* a = packed + k0 * padded + t0 * kc;
-          const bool accumulate = shape.accumulate || k0 > 0;
-          const size_t done = c < whole ? kTileRows : 0;
-          if (done > 0) first_tile(k0, kc, column + c, panels + c * kc, a, y + c, accumulate, &ahead);
-          if (done == count) continue;
-          table.gemm_panel(a + done * kc, count - done, kc, panels + c * kc, std::min(table.panel_columns, columns - c),
-                           y + done * shape.n + c, shape.n, accumulate, &ahead);
-        }
-      }
+      MultiplyTile(table, shape, in, packed, {t0, count, column, columns, y}, k_begin, 0, blocks);
       table.epilogue(y, shape.n, count, columns, shape.bias == nullptr ? nullptr : shape.bias + column,
                      shape.activation);
     });

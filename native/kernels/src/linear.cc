@@ -30,33 +30,47 @@ void FewTokens(const KernelTable& table, const LinearArgs& args) {
   });
 }
 
-void ManyTokens(const KernelTable& table, const LinearArgs& args) {
-  ScratchLease scratch;
-  const GemmShape shape{args.tokens, args.k, args.n, args.y, false, args.bias, args.activation};
-  const size_t element_bytes = ElementBytes(args.dtype);
-  const auto pack_a = [&](size_t token, size_t k0, size_t kc, float* out) {
+// The operands of the blocked product (see BlockedGemm).
+struct TransposedPanels {
+  const KernelTable& table;
+  const LinearArgs& args;
+
+  size_t element_bytes() const { return ElementBytes(args.dtype); }
+
+  void PackA(size_t token, size_t k0, size_t kc, float* out) const {
     for (size_t i = 0; i < kTileRows; ++i) {
       const float* x = args.x + (token + i) * args.k + k0;
       const bool live = token + i < args.tokens;
       for (size_t k = 0; k < kc; ++k) out[k * kTileRows + i] = live ? x[k] : 0.0f;
     }
-  };
-  const auto pack_b = [&](size_t k0, size_t kc, size_t column, size_t columns, float* panels) {
+  }
+
+  void PackB(size_t k0, size_t kc, size_t column, size_t columns, float* panels) const {
     for (size_t c = 0; c < columns; c += table.panel_columns) {
-      table.pack_transposed(args.weight + ((column + c) * args.k + k0) * element_bytes, args.k * element_bytes,
+      table.pack_transposed(args.weight + ((column + c) * args.k + k0) * element_bytes(), args.k * element_bytes(),
                             args.dtype, kc, std::min(table.panel_columns, columns - c), panels + c * kc);
     }
-  };
-  const auto lines_b = [&](size_t k0, size_t kc, size_t column, size_t columns, const uint8_t** list) {
+  }
+
+  size_t LinesB(size_t k0, size_t kc, size_t column, size_t columns, const uint8_t** list) const {
     const uint8_t** end = list;
     for (size_t j = column; j < column + columns; ++j) {
-      const uint8_t* row = args.weight + (j * args.k + k0) * element_bytes;
-      for (size_t b = 0; b < kc * element_bytes; b += 64) *end++ = row + b;
+      const uint8_t* row = args.weight + (j * args.k + k0) * element_bytes();
+      for (size_t b = 0; b < kc * element_bytes(); b += 64) *end++ = row + b;
     }
     return static_cast<size_t>(end - list);
-  };
+  }
+
+  // Weights are packed apart from the multiplication.
+  static constexpr bool has_first_tile() { return false; }
+  void FirstTile(size_t, size_t, size_t, float*, const float*, float*, bool, PrefetchList*) const {}
+};
+
+void ManyTokens(const KernelTable& table, const LinearArgs& args) {
+  ScratchLease scratch;
+  const GemmShape shape{args.tokens, args.k, args.n, args.y, false, args.bias, args.activation};
   float* packed = scratch->packed.Take<float>(PackedFloats(args.tokens, args.k));
-  BlockedGemm(table, shape, packed, pack_a, pack_b, lines_b, NoFirstTile());
+  BlockedGemm(table, shape, packed, TransposedPanels{table, args});
 }
 
 }  // namespace
