@@ -44,6 +44,8 @@ struct CallScratch {
   Buffer indices;   // input channels of the rows
   Buffer packed;    // packed A, or gathered x
   Buffer partials;  // partial sums
+  Buffer blocks;    // blocks of a streamed product
+  Buffer tiles;     // and its outputs
   CallScratch* next = nullptr;
 };
 

@@ -1,0 +1,104 @@
+#include "row_blocks.h"
+
+#include <algorithm>
+
+namespace nchunk {
+namespace {
+
+// Blocks of a product: little to wait for before the first, little left to do after the last has landed.
+constexpr size_t kWantedBlocks = 16;
+// Quantised rows are summed in groups of this many; a block is whole groups.
+constexpr size_t kStepRows = kQuantGemvRows;
+// Fewer rows than this make the blocked product slow: it passes over its outputs once a block.
+constexpr size_t kFewestGemmRows = 32;
+// Of blocks of a product with few tokens. Smaller ones cost more to hand out than to multiply.
+constexpr size_t kFewestBytes = 64 * 1024;
+constexpr size_t kMostBytes = 1024 * 1024;
+
+size_t RowsPerBlock(const StreamedMatmulArgs& args, size_t rows, bool many_tokens) {
+  const size_t wanted = rows / kWantedBlocks;
+  const size_t most = many_tokens ? kBlockChannels : std::max<size_t>(kStepRows, kMostBytes / args.row_bytes);
+  const size_t fewest = many_tokens ? kFewestGemmRows : kFewestBytes / args.row_bytes;
+  return RoundUp(std::clamp(wanted, std::min(fewest, most), most), kStepRows);
+}
+
+// Takes the rows in order and cuts them.
+class Cutter {
+ public:
+  Cutter(RowBlock* blocks, size_t rows_per_block, size_t window)
+      : blocks_(blocks), rows_per_block_(rows_per_block), most_slices_(static_cast<uint32_t>(std::max<size_t>(1, window / 2))) {}
+
+  void AddResident(size_t rows) {
+    for (size_t row = 0; row < rows; row = block_end_) Start(row);
+  }
+
+  // Rows [row, row + length) lie in `slice` of stream `s`.
+  void Add(size_t row, size_t length, size_t s, uint32_t slice) {
+    const size_t end = row + length;
+    while (row < end) {
+      // A block must not wait for a slice that gets its memory from the block's own first one.
+      if (row >= block_end_ || (touched_[s] && slice - first_[s] >= most_slices_)) Start(row);
+      if (!touched_[s]) first_[s] = slice;
+      touched_[s] = true;
+      blocks_[count_ - 1].needs[s] = slice + 1;
+      blocks_[count_ - 1].past[s] = slice;  // more of its rows may come
+      row = std::min(end, block_end_);
+    }
+  }
+
+  size_t Finish(size_t rows) {
+    if (count_ > 0) std::copy_n(blocks_[count_ - 1].needs, 2, blocks_[count_ - 1].past);
+    blocks_[count_] = {rows, {0, 0}, {0, 0}};
+    return count_;
+  }
+
+ private:
+  void Start(size_t row) {
+    RowBlock& block = blocks_[count_];
+    block = count_ == 0 ? RowBlock{} : blocks_[count_ - 1];
+    block.begin = row;
+    touched_[0] = touched_[1] = false;
+    block_end_ = row + rows_per_block_;
+    ++count_;
+  }
+
+  RowBlock* const blocks_;
+  const size_t rows_per_block_;
+  const uint32_t most_slices_;
+  size_t count_ = 0;
+  size_t block_end_ = 0;
+  // Of the block that is being filled: whether it has rows of a stream, and in which slice they begin.
+  bool touched_[2] = {false, false};
+  uint32_t first_[2] = {0, 0};
+};
+
+}  // namespace
+
+RowBlocks CutIntoBlocks(const StreamedMatmulArgs& args, bool many_tokens, CallScratch& scratch) {
+  size_t rows = args.resident_rows;
+  for (size_t p = 0; p < args.piece_count; ++p) rows += args.lengths[p];
+  RowList list{scratch.rows.Take<const uint8_t*>(rows), scratch.indices.Take<uint32_t>(rows), rows};
+  const size_t rows_per_block = RowsPerBlock(args, rows, many_tokens);
+  // Every piece may end a block before it is full.
+  RowBlock* blocks = scratch.blocks.Take<RowBlock>(rows / rows_per_block + args.piece_count + 3);
+  Cutter cutter(blocks, rows_per_block, args.window);
+  for (size_t row = 0; row < args.resident_rows; ++row) {
+    list.pointers[row] = args.resident + row * args.row_bytes;
+    list.channels[row] = static_cast<uint32_t>(row);
+  }
+  cutter.AddResident(args.resident_rows);
+  size_t row = args.resident_rows;
+  for (size_t p = 0; p < args.piece_count; ++p) {
+    const uint8_t* at = args.landing + static_cast<size_t>(args.offsets_bytes[p]);
+    const size_t stream = args.slices[p] >= kSecondStream ? 1 : 0;
+    cutter.Add(row, args.lengths[p], stream, args.slices[p] & ~kSecondStream);
+    for (uint32_t r = 0; r < args.lengths[p]; ++r, ++row, at += args.row_bytes) {
+      list.pointers[row] = at;
+      list.channels[row] = args.starts[p] + r;
+    }
+  }
+  const size_t count = cutter.Finish(rows);
+  return {list, blocks, count};
+}
+
+}  // namespace nchunk

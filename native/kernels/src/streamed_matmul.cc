@@ -1,0 +1,230 @@
+#include "nchunk/streamed_matmul.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+#include <mutex>
+
+#include "gemm.h"
+#include "kernel_table.h"
+#include "row_blocks.h"
+#include "row_panels.h"
+#include "scratch.h"
+#include "thread_pool.h"
+#include "tile_schedule.h"
+
+namespace nchunk {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+// From this many tokens on, widening the weights once into packed panels pays.
+constexpr size_t kGemmTokens = 5;
+// Of a product with few tokens: its outputs then stay in the first cache levels.
+constexpr size_t kMostTileColumns = 4096;
+
+double Ns(Clock::duration time) { return std::chrono::duration<double, std::nano>(time).count(); }
+
+// The outputs of a product cut into tiles: all of a range of columns, or, of many tokens, some of the tokens too.
+GemmSplit SplitOutputs(const KernelTable& table, const StreamedMatmulArgs& args, bool many_tokens, size_t threads) {
+  if (many_tokens) {
+    GemmSplit split = SplitGemm(args.tokens, args.n, table.panel_columns, threads);
+    split.tokens = std::min(split.tokens, kBlockTokens);
+    split.token_items = (args.tokens + split.tokens - 1) / split.tokens;
+    return split;
+  }
+  const size_t wanted = threads == 1 ? 1 : 2 * threads;
+  const size_t columns = std::min(kMostTileColumns, RoundUp((args.n + wanted - 1) / wanted, kQuantStep));
+  return {columns, (args.n + columns - 1) / columns, args.tokens, 1};
+}
+
+class StreamedProduct {
+ public:
+  StreamedProduct(const StreamedMatmulArgs& args, CallScratch& scratch)
+      : args_(args),
+        table_(Kernels()),
+        many_tokens_(args.tokens >= kGemmTokens),
+        blocks_(CutIntoBlocks(args, many_tokens_, scratch)),
+        rows_together_(IsQuantised(args.dtype) ? kQuantGemvRows : kGemvRows),
+        layout_(QuantLayoutOf(args.dtype, args.n, args.group_size)),
+        panels_{table_, blocks_.rows, layout_, args.x, args.tokens, args.k, args.n},
+        split_(SplitOutputs(table_, args, many_tokens_, static_cast<size_t>(ThreadPool::Instance().threads()))),
+        tiles_(split_.column_items * split_.token_items),
+        schedule_(scratch.tiles.Take<TileSchedule::Tile>(tiles_), tiles_) {
+    PackInputs(scratch);
+  }
+
+  bool Run(StreamedTimes* times) {
+    const Clock::time_point start = Clock::now();
+    ThreadPool& pool = ThreadPool::Instance();
+    pool.ParallelFor(static_cast<size_t>(pool.threads()), [this](size_t) { Walk(); });
+    times->stall_ns = Ns(stall_);
+    times->compute_ns = Ns(Clock::now() - start) - times->stall_ns;
+    return !failed_;
+  }
+
+ private:
+  void PackInputs(CallScratch& scratch) {
+    const size_t rows = blocks_.rows.count;
+    if (!many_tokens_) {
+      packed_ = {scratch.packed.Take<float>(args_.tokens * rows), args_.tokens};
+      for (size_t t = 0; t < args_.tokens; ++t) {
+        for (size_t i = 0; i < rows; ++i) packed_.data[t * rows + i] = args_.x[t * args_.k + blocks_.rows.channels[i]];
+      }
+      return;
+    }
+    packed_ = {scratch.packed.Take<float>(RoundUp(args_.tokens, kTileRows) * rows), RoundUp(args_.tokens, kTileRows)};
+    ThreadPool::Instance().ParallelFor(blocks_.count, [this](size_t block) {
+      const size_t k0 = blocks_.Begin(block);
+      const size_t kc = blocks_.Begin(block + 1) - k0;
+      for (size_t t = 0; t < packed_.padded_tokens; t += kTileRows) panels_.PackA(t, k0, kc, packed_.At(k0, kc, t));
+    });
+  }
+
+  // What one thread does: takes work while there is some, waits for the next block when all that landed is done.
+  void Walk() {
+    std::unique_lock<std::mutex> lock(mutex_);
+    ++walkers_;
+    NoteStall();
+    while (!failed_) {
+      while (ready_ < blocks_.count && HasLanded(blocks_.blocks[ready_])) ++ready_;
+      TileSchedule::Work work;
+      if (schedule_.Take(ready_, &work)) {
+        lock.unlock();
+        Multiply(work);
+        lock.lock();
+        schedule_.Finish(work);
+        ReleaseSlices();
+      } else if (ready_ == blocks_.count) {
+        break;  // what is left, others are at
+      } else {
+        WaitFor(blocks_.blocks[ready_], lock);
+      }
+    }
+    --walkers_;
+    NoteStall();
+  }
+
+  // After any change of who walks and who waits.
+  void NoteStall() {
+    const bool stalled = waiting_ > 0 && waiting_ == walkers_;
+    if (stalled && !stalled_) stall_since_ = Clock::now();
+    if (!stalled && stalled_) stall_ += Clock::now() - stall_since_;
+    stalled_ = stalled;
+  }
+
+  bool HasLanded(const RowBlock& block) const {
+    for (size_t s = 0; s < 2; ++s) {
+      if (block.needs[s] > 0 && args_.streams[s]->LandedSlices() < block.needs[s]) return false;
+    }
+    return true;
+  }
+
+  void WaitFor(const RowBlock& block, std::unique_lock<std::mutex>& lock) {
+    ++waiting_;
+    NoteStall();
+    lock.unlock();
+    bool landed = true;
+    for (size_t s = 0; s < 2 && landed; ++s) landed = block.needs[s] == 0 || args_.streams[s]->Wait(block.needs[s]);
+    lock.lock();
+    --waiting_;
+    NoteStall();
+    if (!landed) failed_ = true;
+  }
+
+  void ReleaseSlices() {
+    const size_t done = schedule_.Done();
+    for (; released_ < done; ++released_) {
+      for (size_t s = 0; s < 2; ++s) {
+        const uint32_t past = blocks_.blocks[released_].past[s];
+        if (past > freed_[s]) args_.streams[s]->Release(freed_[s] = past);
+      }
+    }
+  }
+
+  void Multiply(const TileSchedule::Work& work) {
+    const size_t column = work.tile / split_.token_items * split_.columns;
+    const size_t columns = std::min(split_.columns, args_.n - column);
+    if (!many_tokens_) return MultiplyRows(work, column, columns);
+    const GemmShape shape{args_.tokens, blocks_.rows.count, args_.n, args_.y, args_.accumulate, nullptr, Activation::kNone};
+    const size_t t0 = work.tile % split_.token_items * split_.tokens;
+    const size_t count = std::min(split_.tokens, args_.tokens - t0);
+    const GemmTile tile{t0, count, column, columns, args_.y + t0 * args_.n + column};
+    MultiplyTile(table_, shape, panels_, packed_, tile, [this](size_t block) { return blocks_.Begin(block); },
+                 work.block_begin, work.block_end);
+  }
+
+  // Few tokens: straight from the rows.
+  void MultiplyRows(const TileSchedule::Work& work, size_t column, size_t columns) {
+    if (work.block_begin == 0 && !args_.accumulate) {
+      for (size_t t = 0; t < args_.tokens; ++t) std::memset(args_.y + t * args_.n + column, 0, columns * sizeof(float));
+    }
+    const size_t end = blocks_.Begin(work.block_end);
+    for (size_t block = work.block_begin; block < work.block_end; ++block) {
+      // Never across blocks: quantised rows are summed by groups.
+      const size_t block_end = blocks_.Begin(block + 1);
+      for (size_t row = blocks_.Begin(block); row < block_end; row += rows_together_) {
+        MultiplyGroup(row, std::min(rows_together_, block_end - row), end, column, columns);
+      }
+    }
+  }
+
+  // Rows [row, row + count); those after them, below `end`, are asked for meanwhile.
+  void MultiplyGroup(size_t row, size_t count, size_t end, size_t column, size_t columns) {
+    const bool quantised = IsQuantised(args_.dtype);
+    const size_t column_bytes = quantised ? 0 : column * ElementBytes(args_.dtype);
+    const size_t next_count = std::min(rows_together_, end - row - count);
+    const uint8_t* here[2 * kQuantGemvRows];
+    for (size_t i = 0; i < count + next_count; ++i) here[i] = blocks_.rows.pointers[row + i] + column_bytes;
+    for (size_t t = 0; t < args_.tokens; ++t) {
+      const float* xs = packed_.data + t * blocks_.rows.count + row;
+      float* y = args_.y + t * args_.n + column;
+      const size_t ahead = t == 0 ? next_count : 0;
+      if (quantised) {
+        table_.gemv_quant_rows(layout_, here, xs, count, column, columns, y, here + count, ahead);
+      } else {
+        table_.gemv_rows(here, xs, count, args_.dtype, columns, y, here + count, ahead);
+      }
+    }
+  }
+
+  const StreamedMatmulArgs& args_;
+  const KernelTable& table_;
+  const bool many_tokens_;
+  const RowBlocks blocks_;
+  const size_t rows_together_;  // of a product with few tokens
+  const QuantLayout layout_;
+  const RowPanels panels_;
+  const GemmSplit split_;
+  const size_t tiles_;
+  PackedA packed_{};  // of few tokens: [tokens, rows]
+
+  std::mutex mutex_;
+  // Guarded by mutex_.
+  TileSchedule schedule_;
+  size_t ready_ = 0;  // blocks [0, ready_) have landed
+  size_t released_ = 0;
+  uint32_t freed_[2] = {0, 0};
+  bool failed_ = false;
+  size_t walkers_ = 0;  // threads in Walk, and of them those that wait for rows
+  size_t waiting_ = 0;
+  bool stalled_ = false;
+  Clock::time_point stall_since_;
+  Clock::duration stall_{};
+};
+
+}  // namespace
+
+bool StreamedMatmul(const StreamedMatmulArgs& args, StreamedTimes* times) {
+  *times = {0, 0};
+  const bool has_rows = args.resident_rows > 0 || args.piece_count > 0;
+  if (!has_rows || args.tokens == 0 || args.n == 0) {
+    if (!args.accumulate) std::memset(args.y, 0, args.tokens * args.n * sizeof(float));
+    return true;
+  }
+  ScratchLease scratch;
+  StreamedProduct product(args, *scratch.operator->());
+  return product.Run(times);
+}
+
+}  // namespace nchunk
