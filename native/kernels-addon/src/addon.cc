@@ -6,6 +6,7 @@
 #include "nchunk/kernels.h"
 #include "products.h"
 #include "rows.h"
+#include "streams.h"
 
 namespace nchunk_addon {
 namespace {
@@ -48,6 +49,9 @@ Napi::Object Init(Napi::Env, Napi::Object exports) {
   Export<AvailableTargets>(exports, "availableTargets");
   Export<ForceTarget>(exports, "forceTarget");
   Export<ChunkedMatmul>(exports, "chunkedMatmul");
+  Export<CreateArrivals>(exports, "createArrivals");
+  Export<FinishArrivals>(exports, "finishArrivals");
+  Export<StreamedMatmul>(exports, "streamedMatmul");
   Export<Linear>(exports, "linear");
   Export<Attention>(exports, "attention");
   Export<Importance>(exports, "importance");

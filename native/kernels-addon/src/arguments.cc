@@ -112,4 +112,38 @@ void Arguments::CheckIndices(const Span<uint32_t>& indices, size_t count, size_t
   }
 }
 
+size_t Arguments::GroupSize(size_t index, nchunk::Dtype dtype) const {
+  if (!nchunk::IsQuantised(dtype)) return 0;
+  const size_t columns = Size(index, "groupSize");
+  Require(columns == 32 || columns == 64, "groupSize must be 32 or 64 for int8 and int4 rows, got " + std::to_string(columns));
+  return columns;
+}
+
+size_t Arguments::RowBytes(nchunk::Dtype dtype, size_t n, size_t group_size, size_t row_bytes) const {
+  const size_t wanted_bytes = nchunk::RowBytes(dtype, n, group_size);
+  Require(wanted_bytes <= row_bytes, "rowBytes is " + std::to_string(row_bytes) + ", less than the " +
+                                         std::to_string(wanted_bytes) + " of a row of n columns of dtype");
+  return wanted_bytes;
+}
+
+size_t Arguments::CheckChunks(const ChunkSpans& chunks, size_t k, size_t row_bytes, size_t wanted_bytes,
+                              size_t landing_bytes) const {
+  size_t rows = 0;
+  for (size_t c = 0; c < chunks.count; ++c) {
+    const size_t length = chunks.lengths[c];
+    const double offset = chunks.offsets_bytes[c];
+    const bool inside = size_t{chunks.starts[c]} + length <= k;
+    const bool whole = offset >= 0 && offset <= static_cast<double>(landing_bytes) &&
+                       static_cast<double>(static_cast<size_t>(offset)) == offset;
+    const size_t span = length == 0 ? 0 : (length - 1) * row_bytes + wanted_bytes;
+    if (!inside || !whole || static_cast<size_t>(offset) + span > landing_bytes) {
+      ThrowRange(Env(), "chunk " + std::to_string(c) + " (start " + std::to_string(chunks.starts[c]) + ", length " +
+                            std::to_string(length) + ", offset " + std::to_string(offset) + " bytes) is outside the " +
+                            std::to_string(k) + " rows or the " + std::to_string(landing_bytes) + " landed bytes");
+    }
+    rows += length;
+  }
+  return rows;
+}
+
 }  // namespace nchunk_addon

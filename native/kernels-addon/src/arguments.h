@@ -21,6 +21,14 @@ struct Span {
 [[noreturn]] void ThrowRange(Napi::Env env, const std::string& message);
 [[noreturn]] void ThrowType(Napi::Env env, const std::string& message);
 
+// Chunks of rows as the products take them.
+struct ChunkSpans {
+  const uint32_t* starts;
+  const uint32_t* lengths;
+  const double* offsets_bytes;
+  size_t count;
+};
+
 class Arguments {
  public:
   explicit Arguments(const Napi::CallbackInfo& info) : info_(info) {}
@@ -48,6 +56,13 @@ class Arguments {
 
   // [0, bound) holds every element.
   void CheckIndices(const Span<uint32_t>& indices, size_t count, size_t bound, const char* name) const;
+
+  // Of int8 and int4 rows; 0 of others.
+  size_t GroupSize(size_t index, nchunk::Dtype dtype) const;
+  // Bytes of a row of n weights, at most `row_bytes`.
+  size_t RowBytes(nchunk::Dtype dtype, size_t n, size_t group_size, size_t row_bytes) const;
+  // Every chunk lies within the `k` channels and within the landing bytes. Returns the rows of all chunks.
+  size_t CheckChunks(const ChunkSpans& chunks, size_t k, size_t row_bytes, size_t wanted_bytes, size_t landing_bytes) const;
 
   void Require(bool condition, const std::string& message) const {
     if (!condition) ThrowRange(Env(), message);

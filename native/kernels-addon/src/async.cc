@@ -56,6 +56,8 @@ void Check(napi_env env, napi_status status) {
   if (status != napi_ok) throw Napi::Error::New(env);
 }
 
+}  // namespace
+
 Napi::Value Queue(const Napi::CallbackInfo& info, std::function<void()> work) {
   const Napi::Env env = info.Env();
   auto job = std::make_unique<Job>();
@@ -71,8 +73,6 @@ Napi::Value Queue(const Napi::CallbackInfo& info, std::function<void()> work) {
   job.release();  // Complete has it now
   return Napi::Value(env, promise);
 }
-
-}  // namespace
 
 Napi::Value RunOrQueue(const Napi::CallbackInfo& info, double estimated_ns, std::function<void()> work) {
   if (estimated_ns > kSynchronousNs) return Queue(info, std::move(work));

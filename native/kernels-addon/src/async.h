@@ -17,6 +17,9 @@ constexpr double kSynchronousNs = 150e3;
 // is torn down meanwhile (Node.js waits for work in flight).
 Napi::Value RunOrQueue(const Napi::CallbackInfo& info, double estimated_ns, std::function<void()> work);
 
+// The same, always on another thread.
+Napi::Value Queue(const Napi::CallbackInfo& info, std::function<void()> work);
+
 // Estimated time of a product on the current target and threads.
 double EstimateProductNs(double weight_bytes, double multiplications);
 

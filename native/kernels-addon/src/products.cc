@@ -6,37 +6,6 @@
 #include "nchunk/kernels.h"
 
 namespace nchunk_addon {
-namespace {
-
-// Every chunk lies within the K rows and within the landing bytes. Returns the rows of all chunks.
-size_t CheckChunks(const Arguments& in, const nchunk::ChunkedMatmulArgs& args, size_t landing_bytes) {
-  const size_t wanted_bytes = nchunk::RowBytes(args.dtype, args.n, args.group_size);
-  size_t rows = 0;
-  for (size_t c = 0; c < args.chunk_count; ++c) {
-    const size_t length = args.lengths[c];
-    const double offset = args.chunk_offsets_bytes[c];
-    const bool inside = size_t{args.starts[c]} + length <= args.k;
-    const bool whole = offset >= 0 && offset <= static_cast<double>(landing_bytes) &&
-                       static_cast<double>(static_cast<size_t>(offset)) == offset;
-    const size_t span = length == 0 ? 0 : (length - 1) * args.row_bytes + wanted_bytes;
-    if (!inside || !whole || static_cast<size_t>(offset) + span > landing_bytes) {
-      ThrowRange(in.Env(), "chunk " + std::to_string(c) + " (start " + std::to_string(args.starts[c]) + ", length " +
-                               std::to_string(length) + ", offset " + std::to_string(offset) + " bytes) is outside the " +
-                               std::to_string(args.k) + " rows or the " + std::to_string(landing_bytes) + " landed bytes");
-    }
-    rows += length;
-  }
-  return rows;
-}
-
-size_t GroupSize(const Arguments& in, size_t index, nchunk::Dtype dtype) {
-  if (!nchunk::IsQuantised(dtype)) return 0;
-  const size_t columns = in.Size(index, "groupSize");
-  in.Require(columns == 32 || columns == 64, "groupSize must be 32 or 64 for int8 and int4 rows, got " + std::to_string(columns));
-  return columns;
-}
-
-}  // namespace
 
 Napi::Value ChunkedMatmul(const Napi::CallbackInfo& info) {
   const Arguments in(info);
@@ -53,13 +22,12 @@ Napi::Value ChunkedMatmul(const Napi::CallbackInfo& info) {
   args.row_bytes = in.Size(8, "rowBytes");
   args.dtype = in.RowDtype(9);
   args.n = in.Size(10, "n");
-  args.group_size = GroupSize(in, 13, args.dtype);
-  const size_t wanted_bytes = nchunk::RowBytes(args.dtype, args.n, args.group_size);
-  in.Require(wanted_bytes <= args.row_bytes, "rowBytes is " + std::to_string(args.row_bytes) + ", less than the " +
-                                                 std::to_string(wanted_bytes) + " of a row of n columns of dtype");
+  args.group_size = in.GroupSize(13, args.dtype);
+  const size_t wanted_bytes = in.RowBytes(args.dtype, args.n, args.group_size, args.row_bytes);
   args.y = in.Floats(11, "y", args.tokens * args.n).data;
   args.accumulate = in.Boolean(12, "accumulate");
-  const double rows = static_cast<double>(CheckChunks(in, args, landing.length));
+  const double rows = static_cast<double>(in.CheckChunks({args.starts, args.lengths, args.chunk_offsets_bytes, args.chunk_count},
+                                                         args.k, args.row_bytes, wanted_bytes, landing.length));
   const double weights = rows * static_cast<double>(args.n);
   return RunOrQueue(info,
                     EstimateProductNs(rows * static_cast<double>(wanted_bytes), weights * static_cast<double>(args.tokens)),
