@@ -6,7 +6,16 @@
 namespace flash_io {
 
 Batch::Batch(std::vector<ReadRequest> requests, Settle settle)
-    : requests_(std::move(requests)),
+    : owned_(std::move(requests)),
+      requests_(owned_),
+      settle_(std::move(settle)),
+      started_(std::chrono::steady_clock::now()),
+      remaining_(requests_.size()) {
+  if (requests_.empty()) throw std::invalid_argument("a batch needs at least one request");
+}
+
+Batch::Batch(std::span<const ReadRequest> requests, Settle settle)
+    : requests_(requests),
       settle_(std::move(settle)),
       started_(std::chrono::steady_clock::now()),
       remaining_(requests_.size()) {

@@ -61,15 +61,26 @@ std::shared_ptr<Batch> Reader::submit(std::vector<ReadRequest> requests, Batch::
   counters_.request_memory_bytes.fetch_add(request_bytes, std::memory_order_relaxed);
   auto batch = std::make_shared<Batch>(
       std::move(requests), [this, request_bytes, settle = std::move(settle)](Batch& settled) {
-        Failure change;
-        if (!settled.failure() && !settled.cancelled() && !file_->unchanged(*calls_, change)) {
-          settled.set_failure(std::move(change));
-        }
+        check_unchanged(settled);
         counters_.request_memory_bytes.fetch_sub(request_bytes, std::memory_order_relaxed);
         settle(settled);
       });
   backend_->submit(batch);
   return batch;
+}
+
+std::shared_ptr<Batch> Reader::submit_slice(std::span<const ReadRequest> requests,
+                                            Batch::Settle settle) {
+  auto batch = std::make_shared<Batch>(requests, std::move(settle));
+  backend_->submit(batch);
+  return batch;
+}
+
+void Reader::check_unchanged(Batch& settled) const {
+  Failure change;
+  if (!settled.failure() && !settled.cancelled() && !file_->unchanged(*calls_, change)) {
+    settled.set_failure(std::move(change));
+  }
 }
 
 void Reader::close() {

@@ -13,7 +13,8 @@ std::vector<ReadRequest> requests(std::size_t count) {
 }
 
 TEST(Batch, RefusesToBeEmpty) {
-  EXPECT_THROW(Batch({}, [](Batch&) {}), std::invalid_argument);
+  EXPECT_THROW(Batch(requests(0), [](Batch&) {}), std::invalid_argument);
+  EXPECT_THROW(Batch(std::span<const ReadRequest>(), [](Batch&) {}), std::invalid_argument);
 }
 
 TEST(Batch, SettlesAfterTheLastRequestOnly) {

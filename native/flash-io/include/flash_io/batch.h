@@ -8,6 +8,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "flash_io/failure.h"
@@ -27,6 +28,8 @@ class Batch {
   /// `requests` must not be empty. `settle` runs on whichever thread ends the batch: a backend's
   /// thread, or the one that calls `cancel`.
   Batch(std::vector<ReadRequest> requests, Settle settle);
+  /// The same for requests that stay the caller's, unchanged, until `settle` ran.
+  Batch(std::span<const ReadRequest> requests, Settle settle);
 
   /// The index of a request that now belongs to the caller, or kNone.
   std::size_t claim();
@@ -58,7 +61,8 @@ class Batch {
   void drop_unclaimed();
   void end(std::size_t count);
 
-  const std::vector<ReadRequest> requests_;
+  const std::vector<ReadRequest> owned_;
+  const std::span<const ReadRequest> requests_;
   const Settle settle_;
   const std::chrono::steady_clock::time_point started_;
   std::atomic<std::size_t> next_{0};

@@ -17,10 +17,10 @@ extern "C" {
 typedef struct FlashIoStream {
   void* context;
   /* Slices [0, count) are not needed any more: their memory may be read into. Any thread; counts never
-   * fall. May read, so not for a thread that must not wait for a lock or a system call. */
+   * fall, and a lower one changes nothing. May take a lock and make a system call to start reads. */
   void (*release)(void* context, uint32_t count);
-  /* The sink will not call again; exactly once per `begin`, any thread, before or after `end`. A sink that
-   * closes before `end` has no use for the rest: what is not under way yet is not read. */
+  /* The sink will not call again and no call of it is still running; exactly once per `begin`, any thread,
+   * before or after `end`. Slices that could only be read after a further release are never read then. */
   void (*close)(void* context);
 } FlashIoStream;
 

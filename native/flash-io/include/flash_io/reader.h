@@ -3,6 +3,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -13,6 +14,8 @@
 #include "flash_io/tuning.h"
 
 namespace flash_io {
+
+class SliceStream;
 
 enum class BackendChoice : std::uint8_t { kAuto = 0, kUring = 1, kPool = 2 };
 
@@ -58,7 +61,13 @@ class Reader {
   std::size_t memory_bytes() const;
 
  private:
+  friend class SliceStream;
+
   Reader() = default;
+  /// One slice of a stream, which counts itself and checks the file by `check_unchanged` as it settles.
+  std::shared_ptr<Batch> submit_slice(std::span<const ReadRequest> requests, Batch::Settle settle);
+  /// For `settle`: turns a success on a file that was changed into a failure.
+  void check_unchanged(Batch& settled) const;
   bool start_backend(const OpenOptions& options, Failure& failure);
 
   std::shared_ptr<SystemCalls> calls_;
