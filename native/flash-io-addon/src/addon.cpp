@@ -1,6 +1,8 @@
 #include <napi.h>
 
+#include "collecting_sink.h"
 #include "file_extents.h"
+#include "landing_sink.h"
 #include "native_reader.h"
 #include "open_worker.h"
 #include "utilities.h"
@@ -17,6 +19,15 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   exports.Set("fileExtents", Napi::Function::New(env, flash_io_addon::file_extents, "fileExtents"));
   exports.Set("externalMemoryBytes",
               Napi::Function::New(env, flash_io_addon::external_memory_bytes, "externalMemoryBytes"));
+  exports.Set("isLandingSink",
+              Napi::Function::New(env, flash_io_addon::is_landing_sink, "isLandingSink"));
+  exports.Set("collectingSink",
+              Napi::Function::New(env, flash_io_addon::collecting_sink, "collectingSink"));
+  exports.Set("collected", Napi::Function::New(env, flash_io_addon::collected, "collected"));
+  exports.Set("releaseCollected",
+              Napi::Function::New(env, flash_io_addon::release_collected, "releaseCollected"));
+  exports.Set("closeCollected",
+              Napi::Function::New(env, flash_io_addon::close_collected, "closeCollected"));
   return exports;
 }
 

@@ -1,7 +1,10 @@
 #include "native_reader.h"
 
+#include <algorithm>
 #include <string>
 #include <utility>
+
+#include "landing_sink.h"
 
 namespace flash_io_addon {
 namespace {
@@ -41,6 +44,7 @@ Napi::Object failure_object(Napi::Env env, const flash_io::Failure& failure) {
 Napi::Function NativeReader::define(Napi::Env env) {
   return DefineClass(env, "NativeReader",
                      {InstanceMethod<&NativeReader::submit>("submit"),
+                      InstanceMethod<&NativeReader::stream>("stream"),
                       InstanceMethod<&NativeReader::cancel>("cancel"),
                       InstanceMethod<&NativeReader::close>("close"),
                       InstanceMethod<&NativeReader::stats>("stats"),
@@ -82,8 +86,19 @@ NativeReader::~NativeReader() {
 void NativeReader::tear_down(void* self) {
   auto* reader = static_cast<NativeReader*>(self);
   reader->environment_ended_ = true;
-  for (auto& [id, pending] : reader->pending_) pending.batch->cancel();
+  // Streams have ended: their own hooks are younger.
+  for (auto& [id, pending] : reader->pending_) {
+    if (pending.batch) pending.batch->cancel();
+  }
   reader->core_->close();
+}
+
+/// A hook of each stream's own: it runs before those of the addon that made the sink, which was loaded
+/// before the stream began, so that no sink is called that is gone.
+void NativeReader::tear_down_stream(void* stream) {
+  auto* running = static_cast<flash_io::SliceStream*>(stream);
+  running->cancel();
+  running->wait();
 }
 
 std::vector<flash_io::ReadRequest> NativeReader::parse_requests(
@@ -135,6 +150,71 @@ Napi::Value NativeReader::submit(const Napi::CallbackInfo& info) {
       env, triples, count, static_cast<std::uint8_t*>(landing.Data()) + landing_offset,
       landing.ByteLength() - landing_offset);
   const std::uint32_t id = next_id_++;
+  Pending& pending = add_pending(env, id, landing);
+  pending.batch = core_->reader->submit(
+      std::move(requests), [this, id](flash_io::Batch& batch) {
+        auto data = std::make_unique<Settled>();
+        data->id = id;
+        data->elapsed_ns = static_cast<double>(batch.elapsed_ns());
+        data->bytes_read = static_cast<double>(batch.transferred_bytes());
+        data->cancelled = batch.cancelled();
+        if (batch.failure()) data->failure = std::make_unique<flash_io::Failure>(*batch.failure());
+        settled(std::move(data));
+      });
+  account_memory(env);
+  return Napi::Number::New(env, id);
+}
+
+Napi::Value NativeReader::stream(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  if (info.Length() != 6 || !info[0].IsTypedArray() || !info[1].IsTypedArray() ||
+      !info[2].IsNumber() || !info[3].IsNumber() || !info[4].IsArrayBuffer() ||
+      info[0].As<Napi::TypedArray>().TypedArrayType() != napi_float64_array ||
+      info[1].As<Napi::TypedArray>().TypedArrayType() != napi_uint32_array) {
+    throw Napi::TypeError::New(
+        env, "stream takes (Float64Array, Uint32Array, sliceCount, slots, ArrayBuffer, sink)");
+  }
+  const FlashIoSink* sink = landing_sink_of(info[5]);
+  if (sink == nullptr) throw Napi::TypeError::New(env, "the sink is not one");
+  if (closing_) throw Napi::Error::New(env, "the reader is closed");
+  const auto triples = info[0].As<Napi::Float64Array>();
+  const auto ends = info[1].As<Napi::Uint32Array>();
+  const std::size_t slice_count = info[2].As<Napi::Number>().Uint32Value();
+  Napi::ArrayBuffer landing = info[4].As<Napi::ArrayBuffer>();
+  flash_io::Slices slices;
+  slices.slots = info[3].As<Napi::Number>().Uint32Value();
+  if (slice_count > ends.ElementLength() || slices.slots == 0 || landing.IsDetached()) {
+    throw Napi::RangeError::New(env, "too few numbers, no slots, or a detached buffer");
+  }
+  slices.ends.assign(ends.Data(), ends.Data() + slice_count);
+  const std::size_t request_count = slices.ends.empty() ? 0 : slices.ends.back();
+  if (!std::is_sorted(slices.ends.begin(), slices.ends.end()) ||
+      3 * request_count > triples.ElementLength()) {
+    throw Napi::RangeError::New(env, "slices must ascend, with three numbers per request");
+  }
+  slices.requests =
+      parse_requests(env, triples, request_count, static_cast<std::uint8_t*>(landing.Data()),
+                     landing.ByteLength());
+  const std::uint32_t id = next_id_++;
+  Pending& pending = add_pending(env, id, landing);
+  pending.sink = Napi::Reference<Napi::Value>::New(info[5], 1);
+  pending.stream = flash_io::SliceStream::start(
+      *core_->reader, std::move(slices), *sink, [this, id](flash_io::SliceStream& ended) {
+        auto data = std::make_unique<Settled>();
+        data->id = id;
+        data->elapsed_ns = static_cast<double>(ended.read_ns());
+        data->bytes_read = static_cast<double>(ended.bytes_read());
+        data->cancelled = !ended.all_landed();
+        if (ended.failure()) data->failure = std::make_unique<flash_io::Failure>(*ended.failure());
+        settled(std::move(data));
+      });
+  napi_add_env_cleanup_hook(env, &NativeReader::tear_down_stream, pending.stream.get());
+  account_memory(env);
+  return Napi::Number::New(env, id);
+}
+
+NativeReader::Pending& NativeReader::add_pending(Napi::Env env, std::uint32_t id,
+                                                 const Napi::ArrayBuffer& landing) {
   if (pending_.empty()) {
     Ref();
     settled_function_.Ref(env);
@@ -142,19 +222,13 @@ Napi::Value NativeReader::submit(const Napi::CallbackInfo& info) {
   Pending& pending = pending_[id];
   pending.landing = Napi::Persistent(landing);
   if (core_->faults) core_->faults->arm();
-  pending.batch = core_->reader->submit(
-      std::move(requests), [function = settled_function_, id](flash_io::Batch& batch) {
-        auto data = std::make_unique<Settled>();
-        data->id = id;
-        data->elapsed_ns = static_cast<double>(batch.elapsed_ns());
-        data->bytes_read = static_cast<double>(batch.transferred_bytes());
-        data->cancelled = batch.cancelled();
-        if (batch.failure()) data->failure = std::make_unique<flash_io::Failure>(*batch.failure());
-        // Refused only when the environment is ending: then nobody is left to tell.
-        if (function.NonBlockingCall(data.get()) == napi_ok) static_cast<void>(data.release());
-      });
-  account_memory(env);
-  return Napi::Number::New(env, id);
+  return pending;
+}
+
+/// From any thread. `this` is there: it is referenced, and ends only after all settled.
+void NativeReader::settled(std::unique_ptr<Settled> data) const {
+  // Refused only when the environment is ending: then nobody is left to tell.
+  if (settled_function_.NonBlockingCall(data.get()) == napi_ok) static_cast<void>(data.release());
 }
 
 void NativeReader::call_settled(Napi::Env env, Napi::Function on_settled, NativeReader* reader,
@@ -162,7 +236,13 @@ void NativeReader::call_settled(Napi::Env env, Napi::Function on_settled, Native
   const std::unique_ptr<Settled> settled(data);
   // Without an environment this only empties the queue, and `reader` may be gone.
   if (static_cast<napi_env>(env) == nullptr) return;
-  reader->pending_.erase(settled->id);
+  const auto found = reader->pending_.find(settled->id);
+  if (found->second.stream) {
+    // A thread of the consumer may still be on its way out of `settled`, and nothing joins that one.
+    found->second.stream->wait();
+    napi_remove_env_cleanup_hook(env, &NativeReader::tear_down_stream, found->second.stream.get());
+  }
+  reader->pending_.erase(found);
   reader->account_memory(env);
   if (reader->pending_.empty()) {
     reader->settled_function_.Unref(env);
@@ -185,11 +265,18 @@ void NativeReader::account_memory(Napi::Env env) {
 
 Napi::Value NativeReader::cancel(const Napi::CallbackInfo& info) {
   const auto found = pending_.find(info[0].As<Napi::Number>().Uint32Value());
-  if (found != pending_.end()) found->second.batch->cancel();
+  if (found == pending_.end()) return info.Env().Undefined();
+  if (found->second.batch) found->second.batch->cancel();
+  // Referenced here, because it may end, and be forgotten, within the call.
+  if (const auto stream = found->second.stream) stream->cancel();
   return info.Env().Undefined();
 }
 
 Napi::Value NativeReader::close(const Napi::CallbackInfo& info) {
+  for (const auto& [id, pending] : pending_) {
+    // Its consumer may start reads at any time, which closing does not wait for.
+    if (pending.stream) throw Napi::Error::New(info.Env(), "a stream is under way");
+  }
   closing_ = true;
   auto* worker = new CloseWorker(info.Env(), core_);
   worker->Queue();

@@ -9,6 +9,7 @@
 
 #include "flash_io/fault_injection.h"
 #include "flash_io/reader.h"
+#include "flash_io/slice_stream.h"
 
 namespace flash_io_addon {
 
@@ -33,7 +34,7 @@ struct ReaderCore {
 /// `{ code, errno, offsetBytes, lengthBytes, detail }`, what the TypeScript side makes errors from.
 Napi::Object failure_object(Napi::Env env, const flash_io::Failure& failure);
 
-/// The outcome of one batch on its way from a pool thread to JavaScript: plain values only.
+/// The outcome of one batch or stream on its way from a pool thread to JavaScript: plain values only.
 struct Settled {
   std::uint32_t id;
   double elapsed_ns;
@@ -42,14 +43,15 @@ struct Settled {
   std::unique_ptr<flash_io::Failure> failure;
 };
 
-/// JavaScript's handle on a `flash_io::Reader`. Keeps itself and the landing memory of every batch
-/// referenced until the batch settled. When its environment ends first (process exit, a terminated
+/// JavaScript's handle on a `flash_io::Reader`. Keeps itself and the landing memory of every batch or
+/// stream referenced until it settled, and the sinks of streams. When its environment ends first (process exit, a terminated
 /// worker), it stops what is not yet submitted and waits for the rest before memory goes away.
 class NativeReader final : public Napi::ObjectWrap<NativeReader> {
  public:
   static Napi::Function define(Napi::Env env);
   /// The only way to make one: `core` is an opened reader, `on_settled` the function called as
-  /// `(id, elapsedNs, bytesRead, cancelled, failure | null)` for every batch.
+  /// `(id, elapsedNs, bytesRead, cancelled, failure | null)` for every batch. Of a stream, `elapsedNs`
+  /// is the time in which it read, and `cancelled` that not all landed.
   static Napi::Object create(Napi::Env env, std::shared_ptr<ReaderCore> core,
                              Napi::Function on_settled);
 
@@ -62,15 +64,22 @@ class NativeReader final : public Napi::ObjectWrap<NativeReader> {
   using SettledFunction =
       Napi::TypedThreadSafeFunction<NativeReader, Settled, &NativeReader::call_settled>;
 
+  /// Either a batch or a stream.
   struct Pending {
     std::shared_ptr<flash_io::Batch> batch;
+    std::shared_ptr<flash_io::SliceStream> stream;
     Napi::Reference<Napi::ArrayBuffer> landing;
+    Napi::Reference<Napi::Value> sink;
   };
 
   static void tear_down(void* self);
+  static void tear_down_stream(void* stream);
+  void settled(std::unique_ptr<Settled> data) const;
+  Pending& add_pending(Napi::Env env, std::uint32_t id, const Napi::ArrayBuffer& landing);
   void account_memory(Napi::Env env);
 
   Napi::Value submit(const Napi::CallbackInfo& info);
+  Napi::Value stream(const Napi::CallbackInfo& info);
   Napi::Value cancel(const Napi::CallbackInfo& info);
   Napi::Value close(const Napi::CallbackInfo& info);
   Napi::Value stats(const Napi::CallbackInfo& info);

@@ -1,4 +1,5 @@
 import addon from "@neuron-chunking/flash-io-addon";
+import type { LandingSink } from "./landing-sink.js";
 
 /** Types of the raw addon. Nothing but the reader and the landing buffer may touch it. */
 export interface NativeBinding {
@@ -22,6 +23,25 @@ export interface NativeBinding {
   externalMemoryBytes(): number;
   /** What lies behind an open file. */
   fileExtents(fd: number): Promise<NativeExtents>;
+  isLandingSink(value: unknown): boolean;
+  /**
+   * For tests: a sink that records one stream at a time. An eager one releases every slice as soon as it and all
+   * before it landed, and closes at the end; another one does so when told.
+   */
+  collectingSink(isEager: boolean): LandingSink;
+  /** What a collecting sink was told. */
+  collected(sink: LandingSink): CollectedSlices;
+  releaseCollected(sink: LandingSink, count: number): void;
+  closeCollected(sink: LandingSink): void;
+}
+
+export interface CollectedSlices {
+  begins: number;
+  slices: number;
+  /** In the order of landing. */
+  landed: number[];
+  ends: number;
+  allLanded: boolean;
 }
 
 export interface NativeExtents {
@@ -45,7 +65,10 @@ export interface NativeTuning {
   readonly maxBytesInFlight: number;
 }
 
-/** Called once per batch, on the thread that opened the reader. `elapsedNs` runs from submit to the last byte. */
+/**
+ * Called once per batch or stream, on the thread that opened the reader. `elapsedNs` runs from submit to the last
+ * byte; of a stream it is the time in which it read, and `cancelled` means that not all landed.
+ */
 export type OnSettled = (
   id: number,
   elapsedNs: number,
@@ -75,8 +98,22 @@ export interface NativeReader {
     landing: ArrayBuffer,
     landingOffsetBytes: number,
   ): number;
-  /** Stops what is not yet submitted of a batch; it settles when the rest is done. */
+  /**
+   * Starts a stream of `sliceCount` slices, `slots` of them ahead of what `sink` released. Requests as for `submit`,
+   * but their third number is an offset in `landing`; slice s is those before `requestEnds[s]`. All are copied;
+   * `landing` and `sink` are kept referenced until the stream settled.
+   */
+  stream(
+    requests: Float64Array,
+    requestEnds: Uint32Array,
+    sliceCount: number,
+    slots: number,
+    landing: ArrayBuffer,
+    sink: LandingSink,
+  ): number;
+  /** Stops what is not yet submitted of a batch or stream; it settles when the rest is done. */
   cancel(id: number): void;
+  /** Throws while a stream is under way. */
   close(): Promise<void>;
   stats(): NativeStats;
   describe(): NativeDescription;

@@ -12,6 +12,7 @@ export type FlashReaderErrorCode =
   | "LANDING_TOO_SMALL"
   | "LANDING_BUSY"
   | "LANDING_DETACHED"
+  | "SINK_CLOSED"
   | "TRUNCATED"
   | "FILE_CHANGED"
   | "IO_ERROR"

@@ -74,3 +74,30 @@ export class LandingBuffer {
     return this.bytes.buffer.byteLength === 0;
   }
 }
+
+/** Throws INVALID_ARGUMENT or LANDING_DETACHED when `landing`, called `name`, cannot be read into at all. */
+export function requireLanding(landing: LandingBuffer, name: string, path: string): void {
+  if (!(landing instanceof LandingBuffer)) {
+    throw new FlashReaderError(
+      "INVALID_ARGUMENT",
+      `\`${name}\` must be a LandingBuffer made by reader.allocate() or allocateParts().`,
+    );
+  }
+  if (landing.detached) {
+    throw new FlashReaderError(
+      "LANDING_DETACHED",
+      "The memory of this landing buffer was transferred away; allocate a new one.",
+      { path },
+    );
+  }
+}
+
+/** Throws LANDING_BUSY when something else is read into `landing`. */
+export function requireFree(landing: LandingBuffer, path: string): void {
+  if (!landing.busy) return;
+  throw new FlashReaderError(
+    "LANDING_BUSY",
+    "A read into this landing buffer is under way; wait for it or use another buffer.",
+    { path },
+  );
+}

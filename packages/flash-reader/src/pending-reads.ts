@@ -1,12 +1,12 @@
 import type { NativeFailure, NativeReader } from "./binding.js";
 import { FlashReaderError, fromNative } from "./errors.js";
 import type { LandingBuffer } from "./landing-buffer.js";
-import type { ReadResult } from "./read-result.js";
 
+/** A read or a stream under way. */
 export interface PendingRead {
-  readonly result: ReadResult;
-  readonly landing: LandingBuffer;
-  readonly resolve: (result: ReadResult) => void;
+  readonly landings: readonly LandingBuffer[];
+  /** Of a stream, `elapsedNs` is the time in which it read. */
+  readonly resolve: (elapsedNs: number, bytesRead: number) => void;
   readonly reject: (reason: unknown) => void;
   /** Takes the abort listener off again. */
   detach?: () => void;
@@ -14,7 +14,7 @@ export interface PendingRead {
 }
 
 /**
- * The reads under way of one reader. It does not reference the reader: the native side holds on to
+ * The reads and streams under way of one reader. It does not reference the reader: the native side holds on to
  * `settle` for good, and an unused reader must be collectable.
  */
 export class PendingReads {
@@ -27,7 +27,7 @@ export class PendingReads {
   }
 
   add(id: number, read: PendingRead, native: NativeReader, signal: AbortSignal | undefined): void {
-    read.landing.busy = true;
+    for (const landing of read.landings) landing.busy = true;
     this.#reads.set(id, read);
     if (signal === undefined) return;
     const onAbort = (): void => {
@@ -46,42 +46,51 @@ export class PendingReads {
     return new Promise((resolve) => this.#onIdle.push(resolve));
   }
 
-  /** The native side's callback: ends one read, after its last transfer. */
+  /** The native side's callback: ends one read or stream, after its last transfer. */
   readonly settle = (
     id: number,
     elapsedNs: number,
     bytesRead: number,
-    _cancelled: boolean,
+    cancelled: boolean,
     failure: NativeFailure | null,
   ): void => {
     const read = this.#reads.get(id);
     if (read === undefined) return;
     this.#reads.delete(id);
     read.detach?.();
-    read.landing.busy = false;
-    read.result.elapsedNs = elapsedNs;
-    read.result.bytesRead = bytesRead;
-    this.#finish(read, failure);
+    for (const landing of read.landings) landing.busy = false;
+    const reason = this.#rejection(read, cancelled, failure);
+    if (reason === undefined) read.resolve(elapsedNs, bytesRead);
+    else read.reject(reason.reason);
     if (this.#reads.size === 0) {
       for (const resolve of this.#onIdle.splice(0)) resolve();
     }
   };
 
-  #finish(read: PendingRead, failure: NativeFailure | null): void {
-    if (read.aborted !== undefined) {
-      read.reject(read.aborted.reason);
-    } else if (failure !== null) {
-      read.reject(fromNative(this.#path, failure));
-    } else if (read.landing.detached) {
-      read.reject(
-        new FlashReaderError(
+  /** Boxed, because a signal's reason may be anything. */
+  #rejection(
+    read: PendingRead,
+    cancelled: boolean,
+    failure: NativeFailure | null,
+  ): { readonly reason: unknown } | undefined {
+    if (read.aborted !== undefined) return read.aborted;
+    if (failure !== null) return { reason: fromNative(this.#path, failure) };
+    if (read.landings.some((landing) => landing.detached)) {
+      return {
+        reason: new FlashReaderError(
           "LANDING_DETACHED",
           "The memory of this landing buffer was transferred away during the read.",
           { path: this.#path },
         ),
-      );
-    } else {
-      read.resolve(read.result);
+      };
     }
+    if (!cancelled) return undefined;
+    return {
+      reason: new FlashReaderError(
+        "SINK_CLOSED",
+        "The consumer of this stream closed it before it had released enough for every slice to be read.",
+        { path: this.#path },
+      ),
+    };
   }
 }

@@ -93,38 +93,86 @@ export class RequestPlanner {
     views.lengthsBytes.set(
       lengthsBytes.length === count ? lengthsBytes : lengthsBytes.subarray(0, count),
     );
-    this.#plan(offsetsBytes, count, views, readThrough);
+    this.reset();
+    this.#plan(offsetsBytes, 0, count, views, readThrough);
   }
 
   /** Plans the chunks of `plan`, one view per chunk. Throws INVALID_ARGUMENT or OUT_OF_RANGE. */
   planChunks(plan: ChunkPlan, layout: PlanLayout, views: Views, readThrough: boolean): void {
     const { starts, lengths, chunkCount } = plan;
-    const { baseOffsetBytes, rowBytes } = layout;
     if (!Number.isInteger(chunkCount) || chunkCount < 0) throw invalidCount(chunkCount);
     if (chunkCount > starts.length || chunkCount > lengths.length) throw invalidCount(chunkCount);
+    this.placeRows(starts, lengths, chunkCount, layout, views);
+    this.reset();
+    this.#plan(this.#offsets, 0, chunkCount, views, readThrough);
+  }
+
+  /** Forgets all requests; `planSlice` adds to those there are. */
+  reset(): void {
+    this.requestCount = 0;
+    this.landingBytes = 0;
+    this.wantedBytes = 0;
+  }
+
+  /** Where in the file the pieces of a plan lie, for `planSlice`. Throws INVALID_ARGUMENT. */
+  placeRows(
+    starts: Uint32Array,
+    lengths: Uint32Array,
+    count: number,
+    layout: PlanLayout,
+    views: Views,
+  ): void {
+    const { baseOffsetBytes, rowBytes } = layout;
     if (!Number.isSafeInteger(baseOffsetBytes) || baseOffsetBytes < 0 || !(rowBytes > 0)) {
       throw new FlashReaderError(
         "INVALID_ARGUMENT",
         `baseOffsetBytes must be an integer >= 0 and rowBytes a positive one; got ${baseOffsetBytes} and ${rowBytes}.`,
       );
     }
-    views.reserve(chunkCount);
-    if (this.#offsets.length < chunkCount) this.#offsets = new Float64Array(2 * chunkCount);
+    views.reserve(count);
+    if (this.#offsets.length < count) this.#offsets = new Float64Array(2 * count);
     const offsets = this.#offsets;
     const wanted = views.lengthsBytes;
-    for (let i = 0; i < chunkCount; i++) {
+    for (let i = 0; i < count; i++) {
       offsets[i] = baseOffsetBytes + starts[i] * rowBytes;
       wanted[i] = lengths[i] * rowBytes;
     }
-    this.#plan(offsets, chunkCount, views, readThrough);
   }
 
-  #plan(offsets: Float64Array, count: number, views: Views, readThrough: boolean): void {
-    this.requestCount = 0;
-    this.landingBytes = 0;
-    this.wantedBytes = 0;
-    const sorted = this.#validate(offsets, views.lengthsBytes, count);
-    const order = sorted ? undefined : this.#sort(offsets, count);
+  /**
+   * Plans pieces [from, to) of those placed last into `capacityBytes` from `landingOffsetBytes` on, without reading
+   * gaps through where there is no room for them, and returns the bytes they need there: more than the capacity
+   * when they do not fit. Throws OUT_OF_RANGE or INVALID_ARGUMENT.
+   */
+  planSlice(
+    from: number,
+    to: number,
+    views: Views,
+    landingOffsetBytes: number,
+    capacityBytes: number,
+  ): number {
+    const { requestCount, wantedBytes } = this;
+    this.landingBytes = landingOffsetBytes;
+    this.#plan(this.#offsets, from, to, views, true);
+    if (this.landingBytes - landingOffsetBytes > capacityBytes && this.#readThroughBytes > 0) {
+      this.requestCount = requestCount;
+      this.wantedBytes = wantedBytes;
+      this.landingBytes = landingOffsetBytes;
+      this.#plan(this.#offsets, from, to, views, false);
+    }
+    return this.landingBytes - landingOffsetBytes;
+  }
+
+  /** Adds ranges [first, past) of `offsets` and `views.lengthsBytes` to what is planned. */
+  #plan(
+    offsets: Float64Array,
+    first: number,
+    past: number,
+    views: Views,
+    readThrough: boolean,
+  ): void {
+    const sorted = this.#validate(offsets, views.lengthsBytes, first, past);
+    const order = sorted ? undefined : this.#sort(offsets, first, past);
     const alignment = this.#limits.alignmentBytes;
     const most = readThrough ? this.#readThroughBytes : 0;
     // Exact, because the alignment is a power of two.
@@ -135,13 +183,13 @@ export class RequestPlanner {
     let end = -1;
     let reached = 0;
     let wanted = 0;
-    for (let k = 0; k < count; k++) {
-      const i = order === undefined ? k : order[k];
+    for (let k = first; k < past; k++) {
+      const i = order === undefined ? k : order[k - first];
       const offset = offsets[i];
-      const past = offset + lengthsBytes[i];
+      const rangeEnd = offset + lengthsBytes[i];
       const from = Math.floor(offset * perAlignment) * alignment;
-      const to = Math.ceil(past * perAlignment) * alignment;
-      const grown = wanted + Math.max(0, past - Math.max(offset, reached));
+      const to = Math.ceil(rangeEnd * perAlignment) * alignment;
+      const grown = wanted + Math.max(0, rangeEnd - Math.max(offset, reached));
       const joins =
         from <= end ||
         (from - end <= most && to - start <= MAX_SPAN_PER_WANTED * grown && end >= 0);
@@ -154,19 +202,19 @@ export class RequestPlanner {
         end = to;
         wanted = lengthsBytes[i];
       }
-      if (past > reached) reached = past;
+      if (rangeEnd > reached) reached = rangeEnd;
       offsetsBytes[i] = this.landingBytes + (offset - start);
     }
     if (end >= 0) this.#emit(start, end);
   }
 
   /** Checks every range and adds up the wanted bytes; true when offsets ascend. */
-  #validate(offsets: Float64Array, lengths: Float64Array, count: number): boolean {
+  #validate(offsets: Float64Array, lengths: Float64Array, first: number, past: number): boolean {
     const { sizeBytes } = this.#limits;
     let sorted = true;
     let previous = -1;
     let wanted = 0;
-    for (let i = 0; i < count; i++) {
+    for (let i = first; i < past; i++) {
       const offset = offsets[i];
       const length = lengths[i];
       if (
@@ -180,7 +228,7 @@ export class RequestPlanner {
       previous = offset;
       wanted += length;
     }
-    this.wantedBytes = wanted;
+    this.wantedBytes += wanted;
     return sorted;
   }
 
@@ -201,10 +249,11 @@ export class RequestPlanner {
     );
   }
 
-  #sort(offsets: Float64Array, count: number): Uint32Array {
+  #sort(offsets: Float64Array, first: number, past: number): Uint32Array {
+    const count = past - first;
     if (this.#order.length < count) this.#order = new Uint32Array(2 * count);
     const order = this.#order.subarray(0, count);
-    for (let i = 0; i < count; i++) order[i] = i;
+    for (let i = 0; i < count; i++) order[i] = first + i;
     return order.sort((a, b) => offsets[a] - offsets[b]);
   }
 

@@ -5,11 +5,14 @@ import type { FaultPlan, NativeFailure, NativeReader } from "./binding.js";
 import { describeBackend } from "./backend-info.js";
 import type { BackendInfo } from "./backend-info.js";
 import { FlashReaderError, fromNative } from "./errors.js";
-import { LandingBuffer } from "./landing-buffer.js";
+import { LandingBuffer, requireFree, requireLanding } from "./landing-buffer.js";
+import type { LandingSink, StreamOptions, StreamResult } from "./landing-sink.js";
 import { RequestPlanner, Views } from "./ranges.js";
 import type { ByteRanges, PlanLayout } from "./ranges.js";
 import { PendingReads } from "./pending-reads.js";
 import { ReadResult } from "./read-result.js";
+import { SliceRequests } from "./slice-requests.js";
+import type { PlanSlices } from "./slice-requests.js";
 import { completeTuning } from "./tuning.js";
 
 export interface FlashReaderOptions {
@@ -228,6 +231,66 @@ export class FlashReader {
     });
   }
 
+  /**
+   * Fills `into` with the requests for the rows of `slices`, of which slice `s` is to land in
+   * `landings[s % landings.length]`: different parts of one `allocateParts`. Gaps are read through as in `readPlan`,
+   * within a slice and where its landing has the room. Throws INVALID_ARGUMENT, OUT_OF_RANGE, LANDING_TOO_SMALL or
+   * LANDING_DETACHED; then there is nothing to stream in `into`.
+   */
+  prepareSlices(
+    slices: PlanSlices,
+    layout: PlanLayout,
+    landings: readonly LandingBuffer[],
+    into: SliceRequests,
+  ): void {
+    if (!(into instanceof SliceRequests)) throw invalid("`into` must be a SliceRequests.");
+    into.fill(this.#planner, this.path, slices, layout, landings);
+    into.owner = this;
+  }
+
+  /**
+   * Reads prepared slices in order and tells `sink` natively of each as it lands, without JavaScript in between; at
+   * most as many as there are landings are ahead of what the sink has released. Resolves when every slice has landed
+   * (the sink may still work on the last ones); otherwise rejects as `read`, or with SINK_CLOSED. Either way, nothing
+   * writes to the landings any more, and they are busy until then. A sink that never releases makes it wait for ever.
+   */
+  streamSlices(
+    requests: SliceRequests,
+    sink: LandingSink,
+    options: StreamOptions = {},
+  ): Promise<StreamResult> {
+    return new Promise((resolve, reject) => {
+      const { signal } = options;
+      this.#requireOpen();
+      signal?.throwIfAborted();
+      if (!(requests instanceof SliceRequests) || requests.owner !== this) {
+        throw invalid("`requests` must be filled by prepareSlices() of this reader.");
+      }
+      if (!binding.isLandingSink(sink)) {
+        throw invalid("`sink` must be a native landing sink of the same version as this package.");
+      }
+      const landings = requests.landings.slice();
+      for (const landing of landings) {
+        requireLanding(landing, "landings", this.path);
+        requireFree(landing, this.path);
+      }
+      const { bytesWanted, requestCount } = requests;
+      const id = this.#native.stream(
+        requests.requests,
+        requests.requestEnds,
+        requests.sliceCount,
+        landings.length,
+        landings[0].bytes.buffer,
+        sink,
+      );
+      this.#bytesWanted += bytesWanted;
+      const finish = (readNs: number, bytesRead: number): void => {
+        resolve({ bytesWanted, bytesRead, requests: requestCount, readNs });
+      };
+      this.#pending.add(id, { landings, resolve: finish, reject }, this.#native, signal);
+    });
+  }
+
   /** What this reader has done and holds. */
   stats(): ReaderStats {
     return {
@@ -237,7 +300,7 @@ export class FlashReader {
     };
   }
 
-  /** Finishes the reads under way, ends the threads and closes the file. New reads reject with CLOSED. */
+  /** Finishes the reads and streams under way, ends the threads and closes the file. New reads reject with CLOSED. */
   close(): Promise<void> {
     this.#closing ??= this.#pending.idle().then(() => this.#native.close());
     return this.#closing;
@@ -251,13 +314,12 @@ export class FlashReader {
     // What the executor throws rejects the promise.
     return new Promise((resolve, reject) => {
       const { into, signal, readThrough = true } = options;
-      if (this.#closing !== undefined) {
-        throw new FlashReaderError("CLOSED", `The reader of ${this.path} is closed.`, {
-          path: this.path,
-        });
-      }
+      this.#requireOpen();
       signal?.throwIfAborted();
-      if (into !== undefined) this.#checkLanding(into);
+      if (into !== undefined) {
+        requireLanding(into, "into", this.path);
+        requireFree(into, this.path);
+      }
       const views = into?.views ?? new Views();
       let count = plan(views, readThrough);
       if (into !== undefined && into.capacityBytes < this.#planner.landingBytes) {
@@ -285,28 +347,20 @@ export class FlashReader {
         landing.bytes.byteOffset,
       );
       this.#bytesWanted += wantedBytes;
-      this.#pending.add(id, { result, landing, resolve, reject }, this.#native, signal);
+      const finish = (elapsedNs: number, bytesRead: number): void => {
+        result.elapsedNs = elapsedNs;
+        result.bytesRead = bytesRead;
+        resolve(result);
+      };
+      this.#pending.add(id, { landings: [landing], resolve: finish, reject }, this.#native, signal);
     });
   }
 
-  #checkLanding(landing: LandingBuffer): void {
-    if (!(landing instanceof LandingBuffer)) {
-      throw invalid("`into` must be a LandingBuffer made by reader.allocate().");
-    }
-    if (landing.busy) {
-      throw new FlashReaderError(
-        "LANDING_BUSY",
-        "A read into this landing buffer is under way; wait for it or use another buffer.",
-        { path: this.path },
-      );
-    }
-    if (landing.detached) {
-      throw new FlashReaderError(
-        "LANDING_DETACHED",
-        "The memory of this landing buffer was transferred away; allocate a new one.",
-        { path: this.path },
-      );
-    }
+  #requireOpen(): void {
+    if (this.#closing === undefined) return;
+    throw new FlashReaderError("CLOSED", `The reader of ${this.path} is closed.`, {
+      path: this.path,
+    });
   }
 }
 
