@@ -126,24 +126,17 @@ size_t Arguments::RowBytes(nchunk::Dtype dtype, size_t n, size_t group_size, siz
   return wanted_bytes;
 }
 
-size_t Arguments::CheckChunks(const ChunkSpans& chunks, size_t k, size_t row_bytes, size_t wanted_bytes,
-                              size_t landing_bytes) const {
-  size_t rows = 0;
-  for (size_t c = 0; c < chunks.count; ++c) {
-    const size_t length = chunks.lengths[c];
-    const double offset = chunks.offsets_bytes[c];
-    const bool inside = size_t{chunks.starts[c]} + length <= k;
-    const bool whole = offset >= 0 && offset <= static_cast<double>(landing_bytes) &&
-                       static_cast<double>(static_cast<size_t>(offset)) == offset;
-    const size_t span = length == 0 ? 0 : (length - 1) * row_bytes + wanted_bytes;
-    if (!inside || !whole || static_cast<size_t>(offset) + span > landing_bytes) {
-      ThrowRange(Env(), "chunk " + std::to_string(c) + " (start " + std::to_string(chunks.starts[c]) + ", length " +
-                            std::to_string(length) + ", offset " + std::to_string(offset) + " bytes) is outside the " +
-                            std::to_string(k) + " rows or the " + std::to_string(landing_bytes) + " landed bytes");
-    }
-    rows += length;
-  }
-  return rows;
+void Arguments::CheckChunk(size_t c, const ChunkSpan& chunk, const ChunkBounds& bounds) const {
+  const size_t length = chunk.length;
+  const double offset = chunk.offset_bytes;
+  const bool inside = size_t{chunk.start} + length <= bounds.k;
+  const bool whole = offset >= 0 && offset <= static_cast<double>(bounds.landing_bytes) &&
+                     static_cast<double>(static_cast<size_t>(offset)) == offset;
+  const size_t span = length == 0 ? 0 : (length - 1) * bounds.row_bytes + bounds.wanted_bytes;
+  if (inside && whole && static_cast<size_t>(offset) + span <= bounds.landing_bytes) return;
+  ThrowRange(Env(), "chunk " + std::to_string(c) + " (start " + std::to_string(chunk.start) + ", length " +
+                        std::to_string(length) + ", offset " + std::to_string(offset) + " bytes) is outside the " +
+                        std::to_string(bounds.k) + " rows or the " + std::to_string(bounds.landing_bytes) + " landed bytes");
 }
 
 }  // namespace nchunk_addon

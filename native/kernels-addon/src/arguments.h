@@ -21,12 +21,18 @@ struct Span {
 [[noreturn]] void ThrowRange(Napi::Env env, const std::string& message);
 [[noreturn]] void ThrowType(Napi::Env env, const std::string& message);
 
-// Chunks of rows as the products take them.
-struct ChunkSpans {
-  const uint32_t* starts;
-  const uint32_t* lengths;
-  const double* offsets_bytes;
-  size_t count;
+// A chunk of rows as the products take them: rows start .. start + length, the first at `offset_bytes`.
+struct ChunkSpan {
+  uint32_t start;
+  uint32_t length;
+  double offset_bytes;
+};
+// What bounds it.
+struct ChunkBounds {
+  size_t k;
+  size_t row_bytes;
+  size_t wanted_bytes;  // of a row
+  size_t landing_bytes;
 };
 
 class Arguments {
@@ -61,8 +67,8 @@ class Arguments {
   size_t GroupSize(size_t index, nchunk::Dtype dtype) const;
   // Bytes of a row of n weights, at most `row_bytes`.
   size_t RowBytes(nchunk::Dtype dtype, size_t n, size_t group_size, size_t row_bytes) const;
-  // Every chunk lies within the `k` channels and within the landing bytes. Returns the rows of all chunks.
-  size_t CheckChunks(const ChunkSpans& chunks, size_t k, size_t row_bytes, size_t wanted_bytes, size_t landing_bytes) const;
+  // Chunk `c` lies within the channels and within the landing bytes.
+  void CheckChunk(size_t c, const ChunkSpan& chunk, const ChunkBounds& bounds) const;
 
   void Require(bool condition, const std::string& message) const {
     if (!condition) ThrowRange(Env(), message);

@@ -26,8 +26,12 @@ Napi::Value ChunkedMatmul(const Napi::CallbackInfo& info) {
   const size_t wanted_bytes = in.RowBytes(args.dtype, args.n, args.group_size, args.row_bytes);
   args.y = in.Floats(11, "y", args.tokens * args.n).data;
   args.accumulate = in.Boolean(12, "accumulate");
-  const double rows = static_cast<double>(in.CheckChunks({args.starts, args.lengths, args.chunk_offsets_bytes, args.chunk_count},
-                                                         args.k, args.row_bytes, wanted_bytes, landing.length));
+  double rows = 0;
+  for (size_t c = 0; c < args.chunk_count; ++c) {
+    in.CheckChunk(c, {args.starts[c], args.lengths[c], args.chunk_offsets_bytes[c]},
+                  {args.k, args.row_bytes, wanted_bytes, landing.length});
+    rows += args.lengths[c];
+  }
   const double weights = rows * static_cast<double>(args.n);
   return RunOrQueue(info,
                     EstimateProductNs(rows * static_cast<double>(wanted_bytes), weights * static_cast<double>(args.tokens)),

@@ -51,34 +51,36 @@ Napi::Value StreamedMatmul(const Napi::CallbackInfo& info) {
   args.tokens = in.Size(1, "t");
   args.k = in.Size(2, "k");
   args.x = in.Floats(0, "x", args.tokens * args.k).data;
-  args.row_bytes = in.Size(14, "rowBytes");
+  args.row_bytes = in.Size(15, "rowBytes");
   args.resident_rows = in.Size(4, "residentRows");
   in.Require(args.resident_rows <= args.k, "residentRows must be at most k");
   args.piece_count = in.Size(8, "pieceCount");
   args.starts = in.Uint32(5, "starts", args.piece_count).data;
   args.lengths = in.Uint32(6, "lengths", args.piece_count).data;
   args.slices = in.Uint32(7, "slices", args.piece_count).data;
-  const Span<uint8_t> landing = in.Bytes(9, "landing", 0);
-  args.landing = landing.data;
+  const Span<uint8_t> landings[2] = {in.Bytes(9, "landing", 0),
+                                     in.IsNull(13) ? Span<uint8_t>{nullptr, 0} : in.Bytes(13, "aheadLanding", 0)};
+  for (size_t s = 0; s < 2; ++s) args.landings[s] = landings[s].data;
   args.offsets_bytes = in.Doubles(10, "offsetsBytes", args.piece_count).data;
   args.streams[0] = ArrivalsAt(in, 11);
   args.streams[1] = in.IsNull(12) ? nullptr : ArrivalsAt(in, 12);
-  args.window = in.Size(13, "window");
+  args.window = in.Size(14, "window");
   in.Require(args.window >= 2, "window must be at least 2");
-  args.dtype = in.RowDtype(15);
-  args.n = in.Size(16, "n");
-  args.group_size = in.GroupSize(19, args.dtype);
+  args.dtype = in.RowDtype(16);
+  args.n = in.Size(17, "n");
+  args.group_size = in.GroupSize(20, args.dtype);
   const size_t wanted_bytes = in.RowBytes(args.dtype, args.n, args.group_size, args.row_bytes);
   const bool has_resident = args.resident_rows > 0;
   args.resident =
       has_resident ? in.Bytes(3, "resident", (args.resident_rows - 1) * args.row_bytes + wanted_bytes).data : nullptr;
-  args.y = in.Floats(17, "y", args.tokens * args.n).data;
-  args.accumulate = in.Boolean(18, "accumulate");
-  double* outcome = in.Doubles(20, "outcome", 3).data;
-  in.CheckChunks({args.starts, args.lengths, args.offsets_bytes, args.piece_count}, args.k, args.row_bytes, wanted_bytes,
-                 landing.length);
+  args.y = in.Floats(18, "y", args.tokens * args.n).data;
+  args.accumulate = in.Boolean(19, "accumulate");
+  double* outcome = in.Doubles(21, "outcome", 3).data;
   for (size_t p = 0; p < args.piece_count; ++p) {
-    in.Require(args.slices[p] < nchunk::kSecondStream || args.streams[1] != nullptr, "a piece is of the second stream, there is none");
+    const size_t stream = args.slices[p] >= nchunk::kSecondStream ? 1 : 0;
+    in.Require(args.streams[stream] != nullptr, "a piece is of the second stream, and there is none");
+    in.CheckChunk(p, {args.starts[p], args.lengths[p], args.offsets_bytes[p]},
+                  {args.k, args.row_bytes, wanted_bytes, landings[stream].length});
   }
   return Queue(info, [args, outcome] {
     nchunk::StreamedTimes times;

@@ -57,6 +57,8 @@ void Arrivals::Finish() {
     const std::lock_guard<std::mutex> lock(mutex_);
     if (!std::exchange(open_, false)) return;
     stream = stream_;
+    // What has landed is nobody's any more.
+    landed_.store(0, std::memory_order_release);
   }
   // May call End.
   stream.close(stream.context);

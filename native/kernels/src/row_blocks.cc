@@ -89,8 +89,8 @@ RowBlocks CutIntoBlocks(const StreamedMatmulArgs& args, bool many_tokens, CallSc
   cutter.AddResident(args.resident_rows);
   size_t row = args.resident_rows;
   for (size_t p = 0; p < args.piece_count; ++p) {
-    const uint8_t* at = args.landing + static_cast<size_t>(args.offsets_bytes[p]);
     const size_t stream = args.slices[p] >= kSecondStream ? 1 : 0;
+    const uint8_t* at = args.landings[stream] + static_cast<size_t>(args.offsets_bytes[p]);
     cutter.Add(row, args.lengths[p], stream, args.slices[p] & ~kSecondStream);
     for (uint32_t r = 0; r < args.lengths[p]; ++r, ++row, at += args.row_bytes) {
       list.pointers[row] = at;

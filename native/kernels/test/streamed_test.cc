@@ -218,7 +218,8 @@ class Streamed : public OnTarget {
         const StreamedMatmulArgs args{x.data(),           c.tokens,          c.k,
                                       file.data(),        c.resident,        pieces.starts.data(),
                                       pieces.lengths.data(), pieces.slices.data(), pieces.starts.size(),
-                                      landing.data(),     pieces.offsets_bytes.data(), {&arrivals[0], &arrivals[1]},
+                                      pieces.offsets_bytes.data(), {landing.data(), landing.data()},
+                                      {&arrivals[0], &arrivals[1]},
                                       window,             row_bytes,         c.dtype,
                                       c.n,                y.data(),          c.accumulate,
                                       c.group};
@@ -275,7 +276,7 @@ TEST_P(Streamed, EndsWhenTheStreamDoes) {
     std::vector<float> y(tokens * n);
     Arrivals arrivals;
     const StreamedMatmulArgs args{x.data(), tokens, k, nullptr, 0, plan.starts.data(), plan.lengths.data(), plan.slices.data(),
-                                  plan.starts.size(), landing.data(), plan.offsets_bytes.data(), {&arrivals, nullptr},
+                                  plan.starts.size(), plan.offsets_bytes.data(), {landing.data(), nullptr}, {&arrivals, nullptr},
                                   plan.window, row_bytes, Dtype::kBF16, n, y.data(), false};
     StreamedTimes times;
     EXPECT_FALSE(StreamedMatmul(args, &times)) << "without a stream";
@@ -297,7 +298,8 @@ TEST_P(Streamed, NoRowsIsZeroOrUnchanged) {
   for (const bool accumulate : {false, true}) {
     Guarded y(3 * 4, 2.5f);
     StreamedTimes times;
-    EXPECT_TRUE(StreamedMatmul({x.data(), 3, 5, nullptr, 0, nullptr, nullptr, nullptr, 0, nullptr, nullptr, {nullptr, nullptr}, 2,
+    EXPECT_TRUE(StreamedMatmul({x.data(), 3, 5, nullptr, 0, nullptr, nullptr, nullptr, 0, nullptr, {nullptr, nullptr},
+                                {nullptr, nullptr}, 2,
                                 8, Dtype::kBF16, 4, y.data(), accumulate},
                                &times));
     y.ExpectIntact();

@@ -33,6 +33,9 @@ export interface KernelFeatures {
   readonly threads: number;
 }
 
+/** Which slices of a stream have landed: an External, and a sink that flash-reader's streams can go to. One stream at a time. */
+export type NativeArrivals = object & { readonly __arrivals: never };
+
 /** One kernel on one shape, as {@link KernelBench.prepare} takes it. */
 export interface KernelCaseSpec {
   readonly op: "chunked" | "linear" | "attention" | "rmsNorm" | "layerNorm";
@@ -107,6 +110,44 @@ export interface KernelsBinding {
     accumulate: boolean,
     groupSize?: number,
   ): MaybeAsync;
+
+  createArrivals(): NativeArrivals;
+  /** Ends its stream, if there is one: what is not under way yet is not read. */
+  finishArrivals(arrivals: NativeArrivals): void;
+  /**
+   * `chunkedMatmul` of rows that are still landing, each multiplied when it is there: first the rows in memory, input channels
+   * 0 to `residentRows` at `resident[r * rowBytes]`, then the pieces, as chunks are there, each valid once slice
+   * `slices[p]` of `arrivals`' stream has landed (with 2^31 added: of `ahead`'s, then in `aheadLanding`). Slices of a stream ascend with the pieces,
+   * every slice has a piece, and `window` of them have memory at the same time; a slice is released when it is multiplied.
+   * The streams must have begun. Always a promise.
+   *
+   * @param outcome [3] then holds 1, or 0 where a stream ended without its rows (`y` is undefined then); the time in ns in
+   *   which threads multiplied; the time in which all of them waited for rows
+   */
+  streamedMatmul(
+    x: Float32Array,
+    t: number,
+    k: number,
+    resident: Uint8Array | null,
+    residentRows: number,
+    starts: Uint32Array,
+    lengths: Uint32Array,
+    slices: Uint32Array,
+    pieceCount: number,
+    landing: Uint8Array,
+    offsetsBytes: Float64Array,
+    arrivals: NativeArrivals,
+    ahead: NativeArrivals | null,
+    aheadLanding: Uint8Array | null,
+    window: number,
+    rowBytes: number,
+    dtype: RowDtypeCode,
+    n: number,
+    y: Float32Array,
+    accumulate: boolean,
+    groupSize: number | null,
+    outcome: Float64Array,
+  ): Promise<void>;
 
   /** `y [T, N] = activation(x [T, K] W^T + bias)`, W `[N, K]` as Hugging Face stores it. */
   linear(

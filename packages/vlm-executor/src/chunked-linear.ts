@@ -2,9 +2,15 @@ import { importanceKept } from "@neuron-chunking/chunk-selector";
 import { estimatePlanNs, selectedRows } from "@neuron-chunking/latency-model";
 import type { ChunkPlan, LatencyTable } from "@neuron-chunking/latency-model";
 import type { BundleInfo } from "@neuron-chunking/weight-store";
-import type { ComputeBackend, Permutation, RowFormat, Tensor } from "./backend/compute-backend.js";
+import type {
+  ComputeBackend,
+  Permutation,
+  RowFormat,
+  StreamedOutcome,
+  Tensor,
+} from "./backend/compute-backend.js";
 import { abortedError, throwIfAborted, VlmExecutorError } from "./errors.js";
-import type { LandedRows, PlanReads } from "./plan-reads.js";
+import type { PlanReads, ReadTotals } from "./plan-reads.js";
 import type { ResidentPrefix } from "./resident-prefix.js";
 import type { PassTerms, RowChoice, RowChooser } from "./selection/row-chooser.js";
 import { nowNs } from "./trace.js";
@@ -36,16 +42,13 @@ export interface Pass {
   readonly rows?: RowChooser | undefined;
 }
 
-/** Times of one matrix's reading and multiplying, for the trace. */
-interface Times {
-  computeNs: number;
-  stallNs: number;
-}
+/** What reading and multiplying one matrix's rows came to, for the trace. */
+type Outcome = ReadTotals & Pick<StreamedOutcome, "computeNs" | "stallNs">;
 
 /**
  * One stored matrix: `y = x W` with the rows of `W` that matter for this `x`, read from flash. The way of
  * PAPER.md: importance of `x` -> plan -> chunks -> `y += x[:, chunk] W[chunk, :]`, each multiplied when it has
- * landed, while others are read.
+ * landed, while others are read; rows in memory while the first are on their way.
  */
 export class ChunkedLinear {
   /** Output columns. */
@@ -102,7 +105,7 @@ export class ChunkedLinear {
     const { plan, ...prices } = this.choose(chooser, pass, residentRows);
     const selectNs = nowNs() - selectStartNs;
 
-    const times = await this.readAndMultiply(plan, prefix, x, y, accumulate, pass);
+    const outcome = await this.readAndMultiply(plan, prefix, x, y, accumulate, pass);
 
     pass.projections.push({
       bundle: this.info.name,
@@ -115,8 +118,7 @@ export class ChunkedLinear {
       selectNs,
       importanceKept: usesImportance ? this.importanceKept(plan, residentRows) : 1,
       ...prices,
-      ...this.streaming.reads.totals,
-      ...times,
+      ...outcome,
     });
   }
 
@@ -144,7 +146,6 @@ export class ChunkedLinear {
     }
   }
 
-  /** Rows in memory are multiplied while the first of the plan are on their way, those as they land. */
   private async readAndMultiply(
     plan: ChunkPlan,
     prefix: ResidentPrefix | undefined,
@@ -152,57 +153,44 @@ export class ChunkedLinear {
     y: Tensor,
     accumulate: boolean,
     pass: Pass,
-  ): Promise<Times> {
+  ): Promise<Outcome> {
     const { backend, reads } = this.streaming;
+    if (plan.chunkCount === 0) return this.multiplyResident(prefix, x, y, accumulate);
     const { offsetBytes, rowBytes } = this.info;
-    const times = { computeNs: 0, stallNs: 0 };
-    let adds = accumulate;
+    let outcome: StreamedOutcome;
     try {
-      reads.begin(plan, { baseOffsetBytes: offsetBytes, rowBytes }, x.rows, pass.signal);
-      if (prefix !== undefined) {
-        const startNs = nowNs();
-        await prefix.multiply(backend, x, y, adds);
-        times.computeNs += nowNs() - startNs;
-        adds = true;
+      reads.begin(plan, { baseOffsetBytes: offsetBytes, rowBytes }, pass.signal);
+      try {
+        outcome = await backend.streamedMatmul(
+          x,
+          this.format,
+          prefix ?? null,
+          reads,
+          y,
+          accumulate,
+        );
+      } finally {
+        await reads.end();
       }
-      for (;;) {
-        const waitStartNs = nowNs();
-        const landed = await this.landed(pass);
-        const computeStartNs = nowNs();
-        times.stallNs += computeStartNs - waitStartNs;
-        if (landed === null) break;
-        await this.multiply(landed, x, y, adds);
-        times.computeNs += nowNs() - computeStartNs;
-        adds = true;
-        reads.release();
-      }
-    } finally {
-      await reads.drain();
-    }
-    if (!adds) backend.zero(y);
-    return times;
-  }
-
-  private async landed(pass: Pass): Promise<LandedRows | null> {
-    try {
-      return await this.streaming.reads.next();
     } catch (cause) {
       if (pass.signal?.aborted) throw abortedError(pass.signal);
       throw this.readFailure(cause);
     }
+    const { computeNs, stallNs } = outcome;
+    return { ...reads.totals, computeNs, stallNs };
   }
 
-  private multiply(
-    landed: LandedRows,
+  private async multiplyResident(
+    prefix: ResidentPrefix | undefined,
     x: Tensor,
     y: Tensor,
     accumulate: boolean,
-  ): Promise<void> | undefined {
-    const chunks = {
-      ...landed,
-      ...this.format,
-    };
-    return this.streaming.backend.chunkedMatmul(x, chunks, y, accumulate);
+  ): Promise<Outcome> {
+    const { backend } = this.streaming;
+    const startNs = nowNs();
+    if (prefix !== undefined) await prefix.multiply(backend, x, y, accumulate);
+    else if (!accumulate) backend.zero(y);
+    return { bytesWanted: 0, bytesRead: 0, readNs: 0, computeNs: nowNs() - startNs, stallNs: 0 };
   }
 
   private readFailure(cause: unknown): VlmExecutorError {

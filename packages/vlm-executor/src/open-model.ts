@@ -169,7 +169,7 @@ export async function loadModel(
     backend,
     rows: new PolicyRows(selection, maxRows),
     table: selection.table,
-    reads: new PlanReads(image.reader, slicer, landings),
+    reads: new PlanReads(image.reader, slicer, landings, backend),
     prefixes: await loadPrefixes(image, inputs.memory.prefix.bundles, landings[0], inputs.signal),
   };
   const weights = loadDecoderWeights(image, config.decoder, streaming);

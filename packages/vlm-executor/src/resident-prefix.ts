@@ -4,6 +4,7 @@ import type {
   Completion,
   ComputeBackend,
   LandedChunks,
+  ResidentRows,
   Tensor,
 } from "./backend/compute-backend.js";
 import { throwIfAborted } from "./errors.js";
@@ -11,12 +12,16 @@ import type { BundlePrefix } from "./prefix-plan.js";
 import { rowFormat } from "./weight-dtype.js";
 
 /** The first rows of one stored matrix, in memory: multiplied in every pass, never read again (DESIGN.md, hot rows). */
-export class ResidentPrefix {
+export class ResidentPrefix implements ResidentRows {
   readonly rows: number;
   private readonly chunks: LandedChunks;
 
   /** @param bytes its first `rows` rows, as on flash; kept */
-  constructor(info: BundleInfo, rows: number, bytes: Uint8Array) {
+  constructor(
+    info: BundleInfo,
+    rows: number,
+    readonly bytes: Uint8Array,
+  ) {
     this.rows = rows;
     this.chunks = {
       starts: Uint32Array.of(0),

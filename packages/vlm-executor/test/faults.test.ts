@@ -52,11 +52,16 @@ async function openFaulty(backend: "io_uring" | "pool", seed: number, faults: Fa
 /** `image` with `readerFor` deciding, by the offset of a matrix, which reader its rows come from. */
 function withReader(image: FlashImage, readerFor: (offsetBytes: number) => FlashReader) {
   const base = image.reader;
+  let prepared = base;
   const reader = {
     alignmentBytes: base.alignmentBytes,
     allocateParts: base.allocateParts.bind(base),
-    readPlan: ((plan, layout, options) =>
-      readerFor(layout.baseOffsetBytes).readPlan(plan, layout, options)) as FlashReader["readPlan"],
+    prepareSlices: ((slices, layout, landings, into) => {
+      prepared = readerFor(layout.baseOffsetBytes);
+      prepared.prepareSlices(slices, layout, landings, into);
+    }) as FlashReader["prepareSlices"],
+    streamSlices: ((requests, sink, options) =>
+      prepared.streamSlices(requests, sink, options)) as FlashReader["streamSlices"],
     close: () => Promise.resolve(),
   };
   return Object.create(image, { reader: { value: reader } }) as FlashImage;

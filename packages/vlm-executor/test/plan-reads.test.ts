@@ -1,4 +1,3 @@
-import { randomBytes } from "node:crypto";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -6,105 +5,101 @@ import fc from "fast-check";
 import { FlashReader } from "@neuron-chunking/flash-reader";
 import { planFromMask } from "@neuron-chunking/latency-model";
 import { afterAll, describe, expect, it } from "vitest";
+import { CpuBackend } from "../src/backend/cpu-backend.js";
+import type { Tensor } from "../src/backend/compute-backend.js";
 import { PlanReads } from "../src/plan-reads.js";
-import type { LandedRows } from "../src/plan-reads.js";
 import { LANDING_PARTS, landingCapacityBytes, PlanSlicer } from "../src/plan-slices.js";
 
 const BASE = 4096;
 const ROWS = 300;
-const ROW_BYTES = 7000;
-const TOKENS = 16;
+const COLUMNS = 1750;
+const ROW_BYTES = 4 * COLUMNS;
+/** Far less than the rows take, so that landings are used again and again. */
 const LIMIT_BYTES = 400_000;
 
+/** Small whole numbers: sums of their products are exact, in whatever order. */
+const small = () => Math.floor(Math.random() * 17) - 8;
+const weights = Float32Array.from({ length: ROWS * COLUMNS }, small);
 const dir = mkdtempSync(join(tmpdir(), "nchunk-reads-"));
 const path = join(dir, "rows.bin");
-const file = randomBytes(BASE + ROWS * ROW_BYTES);
-writeFileSync(path, file);
+writeFileSync(path, Buffer.concat([Buffer.alloc(BASE, 255), Buffer.from(weights.buffer)]));
 afterAll(() => {
   rmSync(dir, { recursive: true });
 });
 
 type Faults = Parameters<typeof FlashReader.openWithFaults>[2];
+const compute = new CpuBackend();
+const layout = { baseOffsetBytes: BASE, rowBytes: ROW_BYTES };
+const format = { rowBytes: ROW_BYTES, columns: COLUMNS, dtype: "f32" } as const;
+const planOf = (mask: readonly boolean[]) => planFromMask(Uint8Array.from(mask, Number));
+const allRows = new Array<boolean>(ROWS).fill(true);
 
 async function open(backend: "io_uring" | "pool", faults?: Faults) {
   const reader = await FlashReader.openWithFaults(path, { backend }, faults);
   const overhead = 2 * reader.alignmentBytes;
-  const capacity = landingCapacityBytes(
-    [{ rows: ROWS, rowBytes: ROW_BYTES }],
-    LIMIT_BYTES,
-    overhead,
-  );
+  const capacity = landingCapacityBytes([format].map(matrix), LIMIT_BYTES, overhead);
   const slicer = new PlanSlicer(ROWS, capacity, overhead);
   const landings = reader.allocateParts(LANDING_PARTS, capacity);
-  return { reader, landings, reads: new PlanReads(reader, slicer, landings) };
+  return { reader, landings, reads: new PlanReads(reader, slicer, landings, compute) };
+}
+const matrix = ({ rowBytes }: { rowBytes: number }) => ({ rows: ROWS, rowBytes });
+
+function inputs(tokens: number): { x: Tensor; values: Float32Array } {
+  const values = Float32Array.from({ length: tokens * ROWS }, small);
+  const x = compute.createTensor(tokens, ROWS);
+  compute.write(values, x, 0);
+  return { x, values };
 }
 
-const layout = { baseOffsetBytes: BASE, rowBytes: ROW_BYTES };
-
-/** Rows of `landed`; throws where one has the wrong bytes. */
-function check({ starts, lengths, chunkCount, bytes, offsetsBytes }: LandedRows): number[] {
-  const rows: number[] = [];
-  for (let c = 0; c < chunkCount; c++) {
-    const from = BASE + starts[c] * ROW_BYTES;
-    const length = lengths[c] * ROW_BYTES;
-    const got = bytes.subarray(offsetsBytes[c], offsetsBytes[c] + length);
-    if (Buffer.compare(got, file.subarray(from, from + length)) !== 0) {
-      throw new Error(`wrong bytes in rows from ${starts[c]}`);
+function product(values: Float32Array, tokens: number, mask: readonly boolean[]): Float32Array {
+  const y = new Float32Array(tokens * COLUMNS);
+  for (let t = 0; t < tokens; t++) {
+    for (let row = 0; row < ROWS; row++) {
+      const factor = values[t * ROWS + row];
+      if (mask[row] !== true || factor === 0) continue;
+      for (let j = 0; j < COLUMNS; j++) y[t * COLUMNS + j] += factor * weights[row * COLUMNS + j];
     }
-    for (let r = 0; r < lengths[c]; r++) rows.push(starts[c] + r);
   }
-  return rows;
+  return y;
 }
 
-const masks = fc.oneof(
-  fc.array(fc.boolean(), { maxLength: ROWS }),
-  fc.constant(new Array<boolean>(ROWS).fill(true)),
-);
-/** How long each product takes, ms. */
-const pauses = fc.array(fc.integer({ min: 0, max: 3 }), { minLength: 1, maxLength: 8 });
-const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
-const rowsOf = (mask: readonly boolean[]) => [...mask.keys()].filter((row) => mask[row]);
-const planOf = (mask: readonly boolean[]) => planFromMask(Uint8Array.from(mask, Number));
+/** `x W` of the rows of `mask` by way of `reads`. */
+async function multiply(reads: PlanReads, x: Tensor, mask: readonly boolean[]) {
+  const y = compute.createTensor(x.rows, COLUMNS);
+  reads.begin(planOf(mask), layout, undefined);
+  try {
+    const outcome = await compute.streamedMatmul(x, format, null, reads, y, false);
+    const values = new Float32Array(x.rows * COLUMNS);
+    await compute.read(y, 0, values);
+    return { complete: outcome.complete, values };
+  } finally {
+    await reads.end();
+  }
+}
 
 describe.each(["io_uring", "pool"] as const)("reads of a plan, %s", (backend) => {
-  it("bring every row once, in order, whatever is slower", async () => {
+  it("bring a product every row, whatever is read", async () => {
     const { reader, reads } = await open(backend);
     await fc.assert(
       fc.asyncProperty(
-        masks,
-        pauses,
-        fc.integer({ min: 1, max: 200 }),
-        async (mask, ms, tokens) => {
-          reads.begin(planOf(mask), layout, tokens, undefined);
-          const rows: number[] = [];
-          for (let i = 0; ; i++) {
-            const landed = await reads.next();
-            if (landed === null) break;
-            await pause(ms[i % ms.length]);
-            // After the pause: nothing may have been read over it meanwhile.
-            rows.push(...check(landed));
-            reads.release();
-          }
-          await reads.drain();
-          expect(rows).toEqual(rowsOf(mask));
-          expect(reads.totals.bytesWanted).toBe(rows.length * ROW_BYTES);
+        fc.oneof(
+          fc.array(fc.boolean(), { minLength: 1, maxLength: ROWS }).filter((m) => m.includes(true)),
+          fc.constant(allRows),
+        ),
+        fc.constantFrom(1, 3, 16),
+        async (mask, tokens) => {
+          const { x, values } = inputs(tokens);
+          const got = await multiply(reads, x, mask);
+          expect(got.complete).toBe(true);
+          expect(got.values).toEqual(product(values, tokens, mask));
+          const rows = mask.filter(Boolean).length;
+          expect(reads.totals.bytesWanted).toBe(rows * ROW_BYTES);
           expect(reads.totals.bytesRead).toBeGreaterThanOrEqual(reads.totals.bytesWanted);
+          expect(reads.totals.readNs).toBeGreaterThan(0);
         },
       ),
       { numRuns: 40 },
     );
-    await reader.close();
-  });
-
-  it("fill the landings ahead, and keep half of them filling", async () => {
-    const { reader, reads, landings } = await open(backend);
-    reads.begin(planOf(new Array<boolean>(ROWS).fill(true)), layout, 1, undefined);
-    expect(landings.every(({ busy }) => busy)).toBe(true);
-    while (landings.some(({ busy }) => busy)) await pause(1);
-    await reads.next();
-    reads.release();
-    expect(landings.filter(({ busy }) => busy)).toHaveLength(LANDING_PARTS / 2);
-    await reads.drain();
     await reader.close();
   });
 
@@ -117,23 +112,18 @@ describe.each(["io_uring", "pool"] as const)("reads of a plan, %s", (backend) =>
       ioError: 400,
       shortRead: 4000,
     });
-    const mask = new Array<boolean>(ROWS).fill(true);
+    const { x, values } = inputs(2);
+    const expected = product(values, 2, allRows);
     const ends = { whole: 0, failed: 0 };
     for (let round = 0; round < 60; round++) {
-      reads.begin(planOf(mask), layout, TOKENS, undefined);
-      const rows: number[] = [];
       try {
-        for (let landed = await reads.next(); landed !== null; landed = await reads.next()) {
-          rows.push(...check(landed));
-          reads.release();
-        }
-        expect(rows, where).toEqual(rowsOf(mask));
+        const got = await multiply(reads, x, allRows);
+        expect(got.values, where).toEqual(expected);
         ends.whole += 1;
       } catch (cause) {
         expect(cause, where).toMatchObject({ code: "IO_ERROR", path, errno: "EIO" });
         ends.failed += 1;
       }
-      await reads.drain();
       expect(
         landings.some(({ busy }) => busy),
         where,
@@ -145,30 +135,38 @@ describe.each(["io_uring", "pool"] as const)("reads of a plan, %s", (backend) =>
     await reader.close();
   });
 
-  it("stop when aborted, with nothing in flight after the drain", async () => {
+  it("stop when aborted, and tell the product so", async () => {
     const { reader, reads, landings } = await open(backend);
-    const warnings: Error[] = [];
-    const onWarning = (warning: Error) => warnings.push(warning);
-    process.on("warning", onWarning);
-    for (let taken = 0; taken < 4; taken++) {
+    const { x } = inputs(2);
+    const y = compute.createTensor(2, COLUMNS);
+    for (let round = 0; round < 10; round++) {
       const controller = new AbortController();
-      reads.begin(planOf(new Array<boolean>(ROWS).fill(true)), layout, TOKENS, controller.signal);
-      for (let i = 0; i < taken; i++) {
-        check((await reads.next())!);
-        reads.release();
-      }
+      reads.begin(planOf(allRows), layout, controller.signal);
+      if (round % 2 === 0) controller.abort(new Error("enough"));
+      const outcome = compute.streamedMatmul(x, format, null, reads, y, false);
       controller.abort(new Error("enough"));
-      const rest = async () => {
-        while ((await reads.next()) !== null) reads.release();
-      };
-      await expect(rest()).rejects.toThrow("enough");
-      await reads.drain();
+      const { complete } = await outcome;
+      if (complete) await reads.end().catch(() => undefined);
+      else await expect(reads.end()).rejects.toThrow("enough");
       expect(landings.some(({ busy }) => busy)).toBe(false);
       expect(reader.stats().bytesInFlight).toBe(0);
     }
-    await pause(0);
-    process.off("warning", onWarning);
-    expect(warnings).toEqual([]);
     await reader.close();
+  });
+
+  it("stop when they end before the product begins: nothing is read that nobody wants", async () => {
+    const { reader, reads, landings } = await open(backend);
+    reads.begin(planOf(allRows), layout, undefined);
+    await reads.end().catch(() => undefined);
+    expect(landings.some(({ busy }) => busy)).toBe(false);
+    const { x, values } = inputs(1);
+    expect((await multiply(reads, x, allRows)).values).toEqual(product(values, 1, allRows));
+    await reader.close();
+  });
+
+  it("of a closed reader fail and do not leave the product waiting", async () => {
+    const { reader, reads } = await open(backend);
+    await reader.close();
+    await expect(multiply(reads, inputs(1).x, allRows)).rejects.toMatchObject({ code: "CLOSED" });
   });
 });

@@ -15,7 +15,7 @@ namespace nchunk {
 constexpr uint32_t kSecondStream = 0x80000000u;
 
 // Rows are multiplied in this order: those in memory, then the pieces. Piece p holds rows starts[p] .. starts[p] + lengths[p]; its
-// row r lies at landing + offsets_bytes[p] + r * row_bytes once its slice has landed. The slices of each stream ascend with the
+// row r lies at landings[s] + offsets_bytes[p] + r * row_bytes once its slice, of stream s, has landed. The slices of each stream ascend with the
 // pieces, and every slice has a piece.
 struct StreamedMatmulArgs {
   const float* x;  // [tokens, k]
@@ -27,9 +27,10 @@ struct StreamedMatmulArgs {
   const uint32_t* lengths;
   const uint32_t* slices;  // which slice, and of which stream
   size_t piece_count;
-  const uint8_t* landing;
   const double* offsets_bytes;
-  Arrivals* streams[2];  // the second may be null
+  // Of each stream; the second may be null.
+  const uint8_t* landings[2];
+  Arrivals* streams[2];
   size_t window;         // slices of a stream that have memory at the same time, at least 2
   size_t row_bytes;
   Dtype dtype;

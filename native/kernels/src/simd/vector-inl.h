@@ -87,6 +87,8 @@ HWY_INLINE void StoreTail(V v, float* values, size_t count) {
 }
 
 HWY_INLINE void Prefetch(const uint8_t* bytes) { __builtin_prefetch(bytes, 0, 2); }
+// Into the first cache level: for what is used within some kilobytes.
+HWY_INLINE void PrefetchNear(const uint8_t* bytes) { __builtin_prefetch(bytes, 0, 3); }
 
 // ---- functions
 

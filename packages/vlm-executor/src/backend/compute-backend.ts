@@ -4,6 +4,8 @@
  * and from the host. A backend for a device with unified memory implements this file and nothing else.
  */
 
+import type { LandingSink } from "@neuron-chunking/flash-reader";
+
 /** Storage types of weights, as the kernels number them. */
 export type WeightDtype = "f32" | "bf16" | "f16";
 
@@ -66,6 +68,56 @@ export interface LandedChunks extends RowFormat {
   readonly chunkCount: number;
   readonly bytes: Uint8Array;
   readonly offsetsBytes: Float64Array;
+}
+
+/** Where a reader's stream tells which of its slices have landed; for one stream at a time. */
+export interface Arrivals {
+  readonly sink: LandingSink;
+}
+
+/** The first rows of a stored matrix, in memory as on flash. */
+export interface ResidentRows {
+  readonly rows: number;
+  readonly bytes: Uint8Array;
+}
+
+/** Rows that one stream brings. */
+export interface StreamLanding {
+  readonly arrivals: Arrivals;
+  /** Memory that its slices land in, some of them at the same time. */
+  readonly bytes: Uint8Array;
+}
+
+/**
+ * Rows of a stored matrix that are on their way. Pieces are as the chunks of {@link LandedChunks}, each valid once its slice
+ * has landed: `slices[p]` of the stream into `demand`, or, with `AHEAD` added, of that into `ahead`.
+ */
+export interface StreamedRows {
+  readonly starts: Uint32Array;
+  readonly lengths: Uint32Array;
+  readonly slices: Uint32Array;
+  readonly pieceCount: number;
+  /** Within the memory of the piece's stream. */
+  readonly offsetsBytes: Float64Array;
+  /** Of rows that were asked for when it was known which. */
+  readonly demand: StreamLanding;
+  /** Of rows that were asked for earlier, on suspicion. */
+  readonly ahead: StreamLanding | null;
+  /** Slices of a stream that have memory at the same time. */
+  readonly window: number;
+}
+
+/** Marks a slice of {@link StreamedRows.ahead}. */
+export const AHEAD = 2 ** 31;
+
+/** What became of a streamed product. */
+export interface StreamedOutcome {
+  /** False: a stream ended without its rows, and the output is undefined. */
+  readonly complete: boolean;
+  /** Time in which something was multiplied. */
+  readonly computeNs: number;
+  /** Time in which nothing was, for want of rows. */
+  readonly stallNs: number;
 }
 
 /** One call of {@link ComputeBackend.attention}; `d` is `headDim`. */
@@ -147,6 +199,21 @@ export interface ComputeBackend {
   importance(x: Tensor, v: Float32Array): Completion;
   /** `y (+)= sum over chunks of x[:, rows] W[rows, :]`, the rows of one of {@link rowDtypes} */
   chunkedMatmul(x: Tensor, chunks: LandedChunks, y: Tensor, accumulate: boolean): Completion;
+  createArrivals(): Arrivals;
+  /** Ends the stream of `arrivals`, if it has one; what is not under way yet is not read. */
+  finishArrivals(arrivals: Arrivals): void;
+  /**
+   * `y (+)= x[:, rows] W[rows, :]` of the rows in memory and those that land meanwhile, each multiplied when it is there; the
+   * streams must have begun.
+   */
+  streamedMatmul(
+    x: Tensor,
+    format: RowFormat,
+    resident: ResidentRows | null,
+    rows: StreamedRows,
+    y: Tensor,
+    accumulate: boolean,
+  ): Promise<StreamedOutcome>;
   addBias(y: Tensor, bias: Vector): void;
   /** `y += x` */
   add(y: Tensor, x: Tensor): void;

@@ -1,15 +1,20 @@
 import { ACTIVATION, DTYPE, kernels } from "../binding.js";
-import type { DtypeCode } from "../binding.js";
+import type { DtypeCode, NativeArrivals } from "../binding.js";
 import { VlmExecutorError } from "../errors.js";
 import type {
   Activation,
+  Arrivals,
   AttentionArguments,
   Completion,
   ComputeBackend,
   HostTensor,
   LandedChunks,
   Permutation,
+  ResidentRows,
   RowDtype,
+  RowFormat,
+  StreamedOutcome,
+  StreamedRows,
   Tensor,
   Vector,
   Weight,
@@ -54,8 +59,13 @@ class CpuPermutation implements Permutation {
   }
 }
 
+class CpuArrivals implements Arrivals {
+  readonly sink: NativeArrivals = kernels.createArrivals();
+}
+
 const data = (tensor: Tensor): Float32Array => (tensor as CpuTensor).data;
 const vector = (values: Vector): Float32Array => (values as CpuVector).data;
+const sinkOf = (arrivals: Arrivals): NativeArrivals => (arrivals as CpuArrivals).sink;
 const elements = (tensor: Tensor): number => tensor.rows * tensor.columns;
 
 /** Whether the addon, which may be older than this package, has a kernel for such rows: a product of no rows tells. */
@@ -83,6 +93,7 @@ export class CpuBackend implements ComputeBackend {
   readonly description: string;
   readonly rowDtypes: readonly RowDtype[];
   private positions = new Int32Array(0);
+  private readonly outcome = new Float64Array(3);
 
   /** @param threads compute threads for the whole process, the caller's included */
   constructor(threads?: number) {
@@ -225,6 +236,50 @@ export class CpuBackend implements ComputeBackend {
       accumulate,
       chunks.groupSize,
     );
+  }
+
+  createArrivals(): Arrivals {
+    return new CpuArrivals();
+  }
+
+  finishArrivals(arrivals: Arrivals): void {
+    kernels.finishArrivals(sinkOf(arrivals));
+  }
+
+  async streamedMatmul(
+    x: Tensor,
+    format: RowFormat,
+    resident: ResidentRows | null,
+    rows: StreamedRows,
+    y: Tensor,
+    accumulate: boolean,
+  ): Promise<StreamedOutcome> {
+    const { outcome } = this;
+    await kernels.streamedMatmul(
+      data(x),
+      x.rows,
+      x.columns,
+      resident?.bytes ?? null,
+      resident?.rows ?? 0,
+      rows.starts,
+      rows.lengths,
+      rows.slices,
+      rows.pieceCount,
+      rows.demand.bytes,
+      rows.offsetsBytes,
+      sinkOf(rows.demand.arrivals),
+      rows.ahead === null ? null : sinkOf(rows.ahead.arrivals),
+      rows.ahead?.bytes ?? null,
+      rows.window,
+      format.rowBytes,
+      DTYPE[format.dtype],
+      format.columns,
+      data(y),
+      accumulate,
+      format.groupSize ?? null,
+      outcome,
+    );
+    return { complete: outcome[0] === 1, computeNs: outcome[1], stallNs: outcome[2] };
   }
 
   addBias(y: Tensor, bias: Vector): void {
