@@ -18,12 +18,12 @@ constexpr size_t kBlockChannels = 128;
 constexpr size_t kMaxPanelsTogether = 4;
 // Keys per block of attention: a multiple of every target's panel width (48, 24, 12).
 constexpr size_t kKeyBlock = 96;
-// Weight rows multiplied at once when there is one token.
+// Weight rows multiplied by one token after another, when there are a few.
 constexpr size_t kGemvRows = 8;
-// The same of quantised rows: with fewer weight bytes for each output, the outputs should be gone through less often.
+// The same of quantised rows: their outputs are gone through less often.
 constexpr size_t kQuantGemvRows = 16;
 // Columns of a quantised product start at multiples of this: whole groups, and whole steps of every target.
-constexpr size_t kQuantStep = 64;
+constexpr size_t kQuantStep = 128;
 
 // Addresses whose cache lines will be wanted soon.
 struct PrefetchList {
@@ -68,11 +68,16 @@ struct KernelTable {
                          float* y, size_t ldy, bool accumulate, PrefetchList* ahead);
   void (*gemm_pack_quant_rows)(const float* a, size_t kc, const QuantLayout& layout, const uint8_t* const* rows, size_t column,
                                float* panel, float* y, size_t ldy, bool accumulate, PrefetchList* ahead);
-  // y[0..n) += sum over i < count of xs[i] * row i; next_rows (next_count) are prefetched on the way.
+  // y[0..n) += sum over i < count of xs[i] * row i, row by row in order, whatever calls they are split into; next_rows
+  // (next_count) are prefetched on the way. Any number of rows: the more, the better the reads run on.
   void (*gemv_rows)(const uint8_t* const* rows, const float* xs, size_t count, Dtype dtype, size_t n, float* y,
                     const uint8_t* const* next_rows, size_t next_count);
+  // The same for columns [column, column + columns) of rows that have more: rows[i] is the start of a row, y[0] is for `column`.
+  void (*gemv_columns)(const uint8_t* const* rows, const float* xs, size_t count, Dtype dtype, size_t column, size_t columns,
+                       float* y, const uint8_t* const* next_rows, size_t next_count);
   // Both for quantised rows: rows[i] is the start of a row. Columns [column, column + columns), `column` a multiple of kQuantStep
-  // (gemv) or of panel_columns (pack); pack fills neighbouring panels, `panel_stride` floats apart.
+  // (gemv) or of panel_columns (pack); pack fills neighbouring panels, `panel_stride` floats apart. The rows of one call may be
+  // summed up before they are added to y, so that sums depend on which rows a call has, but not on which columns.
   void (*gemv_quant_rows)(const QuantLayout& layout, const uint8_t* const* rows, const float* xs, size_t count,
                           size_t column, size_t columns, float* y, const uint8_t* const* next_rows, size_t next_count);
   void (*pack_quant_rows)(const QuantLayout& layout, const uint8_t* const* rows, size_t kc, size_t column, size_t columns,

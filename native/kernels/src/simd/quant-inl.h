@@ -86,106 +86,247 @@ HWY_INLINE void ScaledScales(const uint8_t* bytes, size_t count, float factor, f
 
 // ---- one token
 
-// Columns whose factors are kept at once; the outputs of as many stay in the first cache level.
-constexpr size_t kFactorColumns = 2048;
-constexpr size_t kFactorGroups = kFactorColumns / 32;
+// Groups of the columns that are multiplied before the next row is turned to, and room for whole vectors.
+constexpr size_t kFactorGroups = kOrderedColumns / 32 + kLanes;
 
-// Rows whose sums are kept apart, so that multiply-adds need not wait for each other, where there are registers for it.
-#if HWY_TARGET == HWY_AVX3
-constexpr size_t kRowsApart = 2;
-#else
-constexpr size_t kRowsApart = 1;
-#endif
+// Rows multiplied at once. With few, outputs are loaded and stored often; with many, memory sees many streams.
+constexpr size_t kQuantRows = 4;
 
-// y[0..kQuantStep) += sum over rows of factor * quant; quants at rows[i] + at_bytes, factors of the two halves given.
-template <Dtype kDtype>
-HWY_INLINE void QuantStep(const uint8_t* const* rows, size_t count, size_t at_bytes, const float* HWY_RESTRICT low,
-                          const float* HWY_RESTRICT high, float* HWY_RESTRICT y) {
-  constexpr size_t kVectors = kQuantStep / kLanes;
-  V sums[kRowsApart][kVectors];
-#pragma GCC unroll 2
-  for (size_t r = 0; r < kRowsApart; ++r) {
-#pragma GCC unroll 16
-    for (size_t v = 0; v < kVectors; ++v) sums[r][v] = hn::Zero(df);
-  }
-  const auto add_row = [&](size_t i, V* HWY_RESTRICT into) HWY_ATTR {
-    const uint8_t* row = rows[i] + at_bytes;
-    __builtin_prefetch(row + kNearBytes, 0, 3);
-    const V factors[2] = {Broadcast(low[i * kFactorGroups]), Broadcast(high[i * kFactorGroups])};
-#pragma GCC unroll 16
+// A group of rows at the columns where they are multiplied, and what is asked for meanwhile.
+template <size_t kRows>
+struct QuantRowsAt {
+  const uint8_t* quants[kRows];
+  const uint8_t* ahead[kRows];
+  alignas(64) float factors[kRows][kFactorGroups];  // x times scale, of each group from the first column on
+  size_t group_size;
+};
+
+// y[0..32) += sum over rows of factor * quant, in an order of the target's own.
+template <size_t kRows, Dtype kDtype>
+HWY_INLINE void QuantHalfStep(const QuantRowsAt<kRows>& rows, size_t column, float* HWY_RESTRICT y) {
+  constexpr size_t kVectors = 32 / kLanes;
+  const size_t group = column / rows.group_size;
+  V sums[kVectors];
+#pragma GCC unroll 8
+  for (size_t v = 0; v < kVectors; ++v) sums[v] = hn::LoadU(df, y + v * kLanes);
+#pragma GCC unroll 4
+  for (size_t i = 0; i < kRows; ++i) {
+    const uint8_t* from = rows.quants[i] + QuantBytes(kDtype, column);
+    const V factor = Broadcast(rows.factors[i][group]);
+#pragma GCC unroll 8
     for (size_t v = 0; v < kVectors; ++v) {
-      into[v] = hn::MulAdd(LoadQuants<kDtype>(row + v * QuantVectorBytes<kDtype>()), factors[v >= kVectors / 2], into[v]);
+      sums[v] = hn::MulAdd(LoadQuants<kDtype>(from + v * QuantVectorBytes<kDtype>()), factor, sums[v]);
     }
-  };
-  size_t i = 0;
-  for (; i + kRowsApart <= count; i += kRowsApart) {
-#pragma GCC unroll 2
-    for (size_t r = 0; r < kRowsApart; ++r) add_row(i + r, sums[r]);
   }
-  for (; i < count; ++i) add_row(i, sums[0]);
-#pragma GCC unroll 16
-  for (size_t v = 0; v < kVectors; ++v) {
-    float* out = y + v * kLanes;
-    const V sum = kRowsApart == 2 ? sums[0][v] + sums[kRowsApart - 1][v] : sums[0][v];
-    hn::StoreU(hn::LoadU(df, out) + InColumnOrder<kDtype>(sum), df, out);
-  }
+#pragma GCC unroll 8
+  for (size_t v = 0; v < kVectors; ++v) hn::StoreU(sums[v], df, y + v * kLanes);
 }
 
-// The same for `columns` < kQuantStep.
-template <Dtype kDtype>
-HWY_INLINE void QuantRest(const uint8_t* const* rows, size_t count, size_t at_bytes, const float* low, const float* high,
-                          size_t columns, float* y) {
+// The same for the last `columns` < 32; whole vectors of y are written.
+template <size_t kRows, Dtype kDtype>
+HWY_INLINE void QuantRest(const QuantRowsAt<kRows>& rows, size_t column, size_t columns, float* HWY_RESTRICT y) {
+  const size_t group = column / rows.group_size;
   for (size_t j = 0; j < columns; j += kLanes) {
     const size_t lanes = columns - j < kLanes ? columns - j : kLanes;
-    const float* factors = j < kQuantStep / 2 ? low : high;
-    V sum = hn::Zero(df);
-    for (size_t i = 0; i < count; ++i) {
-      const uint8_t* from = rows[i] + at_bytes + QuantBytes(kDtype, j);
+    V sum = hn::LoadU(df, y + j);
+    for (size_t i = 0; i < kRows; ++i) {
+      const uint8_t* from = rows.quants[i] + QuantBytes(kDtype, column + j);
       const V quants = lanes == kLanes ? LoadQuants<kDtype>(from) : LoadQuantsTail<kDtype>(from, lanes);
-      sum = hn::MulAdd(quants, Broadcast(factors[i * kFactorGroups]), sum);
+      sum = hn::MulAdd(quants, Broadcast(rows.factors[i][group]), sum);
     }
-    sum = InColumnOrder<kDtype>(sum);
-    if (lanes == kLanes) {
-      hn::StoreU(hn::LoadU(df, y + j) + sum, df, y + j);
-    } else {
-      StoreTail(LoadTail(y + j, lanes) + sum, y + j, lanes);
+    hn::StoreU(sum, df, y + j);
+  }
+}
+
+#if HWY_TARGET == HWY_AVX3
+// int4, 128 columns at a time: lane L has columns 8L to 8L + 7 in its nibbles, so that nibble p of all lanes are a vector of sums.
+constexpr size_t kNibbleColumns = 128;
+
+// Nibble p of every lane. Half of them by the table, which sees the lowest bits alone; half as the fraction of a float whose
+// unit they are, which is subtracted again: more ports have work.
+template <int p>
+HWY_INLINE __m512 Nibbles(__m512i words) {
+  const __m512i shifted = p < 2 ? words : _mm512_srli_epi32(words, 8 * (p / 2));
+  if constexpr (p % 2 == 0) {
+    return _mm512_permutexvar_ps(shifted, _mm512_set_ps(-1, -2, -3, -4, -5, -6, -7, -8, 7, 6, 5, 4, 3, 2, 1, 0));
+  } else {
+    // Bits 4 to 7 count ones when the exponent says 2^19. The sign bit of a nibble flipped: nibble + 8.
+    constexpr int kBase = (127 + 19) << 23 | 0x80;
+    constexpr int kAndXor = (0xf0 & 0xcc) ^ 0xaa;
+    const __m512i bits = _mm512_ternarylogic_epi32(shifted, _mm512_set1_epi32(0xf0), _mm512_set1_epi32(kBase), kAndXor);
+    return _mm512_sub_ps(_mm512_castsi512_ps(bits), _mm512_set1_ps(0x1p19f + 8));
+  }
+}
+
+// sums[16 p + L] += sum over rows of factor * quant, for columns 8L + p of the 128 from `column` on.
+template <size_t kRows>
+HWY_INLINE void NibbleStep(const QuantRowsAt<kRows>& rows, size_t column, __m512i group_of_lane, float* HWY_RESTRICT sums) {
+  const size_t group = column / rows.group_size;
+  __m512 s[8];
+#pragma GCC unroll 8
+  for (size_t p = 0; p < 8; ++p) s[p] = _mm512_load_ps(sums + 16 * p);
+#pragma GCC unroll 4
+  for (size_t i = 0; i < kRows; ++i) {
+    const __m512i words = _mm512_loadu_si512(rows.quants[i] + column / 2);
+    const __m512 groups = _mm512_broadcast_f32x4(_mm_loadu_ps(rows.factors[i] + group));
+    const __m512 factor = _mm512_permutevar_ps(groups, group_of_lane);
+    s[0] = _mm512_fmadd_ps(Nibbles<0>(words), factor, s[0]);
+    s[1] = _mm512_fmadd_ps(Nibbles<1>(words), factor, s[1]);
+    s[2] = _mm512_fmadd_ps(Nibbles<2>(words), factor, s[2]);
+    s[3] = _mm512_fmadd_ps(Nibbles<3>(words), factor, s[3]);
+    s[4] = _mm512_fmadd_ps(Nibbles<4>(words), factor, s[4]);
+    s[5] = _mm512_fmadd_ps(Nibbles<5>(words), factor, s[5]);
+    s[6] = _mm512_fmadd_ps(Nibbles<6>(words), factor, s[6]);
+    s[7] = _mm512_fmadd_ps(Nibbles<7>(words), factor, s[7]);
+  }
+#pragma GCC unroll 8
+  for (size_t p = 0; p < 8; ++p) _mm512_store_ps(sums + 16 * p, s[p]);
+}
+
+// y[0..128) += the sums of NibbleStep, in the order of columns.
+HWY_INLINE void AddNibbleSums(const float* HWY_RESTRICT sums, float* HWY_RESTRICT y) {
+  // low[i], high[i]: columns 0 to 3, 4 to 7 of lanes 4l + i, one l for each quarter.
+  __m512 quarters[2][4];
+#pragma GCC unroll 2
+  for (size_t half = 0; half < 2; ++half) {
+    const float* from = sums + 64 * half;
+    const __m512 p0 = _mm512_load_ps(from), p1 = _mm512_load_ps(from + 16);
+    const __m512 p2 = _mm512_load_ps(from + 32), p3 = _mm512_load_ps(from + 48);
+    const __m512d a = _mm512_castps_pd(_mm512_unpacklo_ps(p0, p1)), b = _mm512_castps_pd(_mm512_unpacklo_ps(p2, p3));
+    const __m512d c = _mm512_castps_pd(_mm512_unpackhi_ps(p0, p1)), d = _mm512_castps_pd(_mm512_unpackhi_ps(p2, p3));
+    quarters[half][0] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, b));
+    quarters[half][1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, b));
+    quarters[half][2] = _mm512_castpd_ps(_mm512_unpacklo_pd(c, d));
+    quarters[half][3] = _mm512_castpd_ps(_mm512_unpackhi_pd(c, d));
+  }
+#pragma GCC unroll 2
+  for (size_t j = 0; j < 2; ++j) {
+    // Quarter l of the four, in turn, are columns 32 l + 16 j to 32 l + 16 j + 15.
+    const __m512 q0 = quarters[0][2 * j], q1 = quarters[1][2 * j];
+    const __m512 q2 = quarters[0][2 * j + 1], q3 = quarters[1][2 * j + 1];
+    const __m512 a = _mm512_shuffle_f32x4(q0, q1, 0x44), b = _mm512_shuffle_f32x4(q2, q3, 0x44);
+    const __m512 c = _mm512_shuffle_f32x4(q0, q1, 0xee), d = _mm512_shuffle_f32x4(q2, q3, 0xee);
+    const __m512 columns[4] = {_mm512_shuffle_f32x4(a, b, 0x88), _mm512_shuffle_f32x4(a, b, 0xdd),
+                               _mm512_shuffle_f32x4(c, d, 0x88), _mm512_shuffle_f32x4(c, d, 0xdd)};
+#pragma GCC unroll 4
+    for (size_t l = 0; l < 4; ++l) {
+      float* to = y + 32 * l + 16 * j;
+      _mm512_storeu_ps(to, _mm512_add_ps(_mm512_loadu_ps(to), columns[l]));
     }
   }
 }
 
+// Columns [0, columns) of a group of rows, added to `sums`: whole steps as NibbleStep leaves them, the rest as LoadQuants does.
+template <size_t kRows>
+HWY_INLINE void NibbleBlock(const QuantRowsAt<kRows>& rows, size_t columns, float* HWY_RESTRICT sums) {
+  const __m512i group_of_lane = rows.group_size == 32 ? _mm512_set_epi32(3, 3, 3, 3, 2, 2, 2, 2, 1, 1, 1, 1, 0, 0, 0, 0)
+                                                      : _mm512_set_epi32(1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0);
+  size_t j = 0;
+  for (; j + kNibbleColumns <= columns; j += kNibbleColumns) {
+#pragma GCC unroll 4
+    for (size_t i = 0; i < kRows; ++i) PrefetchNear(rows.ahead[i] + j / 2);
+    NibbleStep<kRows>(rows, j, group_of_lane, sums + j);
+  }
+  for (; j + 32 <= columns; j += 32) QuantHalfStep<kRows, Dtype::kI4>(rows, j, sums + j);
+  if (j < columns) QuantRest<kRows, Dtype::kI4>(rows, j, columns - j, sums + j);
+}
+
+// y[0..columns) += the sums of NibbleBlock.
+inline void AddNibbleBlock(const float* HWY_RESTRICT sums, size_t columns, float* HWY_RESTRICT y) {
+  size_t j = 0;
+  for (; j + kNibbleColumns <= columns; j += kNibbleColumns) AddNibbleSums(sums + j, y + j);
+  for (; j < columns; j += kLanes) {
+    const V sum = InColumnOrder<Dtype::kI4>(hn::LoadU(df, sums + j));
+    if (columns - j >= kLanes) {
+      hn::StoreU(hn::LoadU(df, y + j) + sum, df, y + j);
+    } else {
+      StoreTail(LoadTail(y + j, columns - j) + sum, y + j, columns - j);
+    }
+  }
+}
+#endif  // HWY_TARGET == HWY_AVX3
+
+// y[0..columns) += sum over a group of rows.
+template <size_t kRows, Dtype kDtype>
+HWY_INLINE void QuantBlock(const QuantRowsAt<kRows>& rows, size_t columns, float* HWY_RESTRICT y) {
+  constexpr size_t kLineColumns = kDtype == Dtype::kI8 ? 64 : 128;
+  size_t j = 0;
+  for (; j + kLineColumns <= columns; j += kLineColumns) {
+#pragma GCC unroll 4
+    for (size_t i = 0; i < kRows; ++i) PrefetchNear(rows.ahead[i] + QuantBytes(kDtype, j));
+#pragma GCC unroll 4
+    for (size_t h = 0; h < kLineColumns; h += 32) QuantHalfStep<kRows, kDtype>(rows, j + h, y + j + h);
+  }
+  for (; j + 32 <= columns; j += 32) QuantHalfStep<kRows, kDtype>(rows, j, y + j);
+  if (j == columns) return;
+  float rest[32] = {};
+  memcpy(rest, y + j, (columns - j) * sizeof(float));
+  QuantRest<kRows, kDtype>(rows, j, columns - j, rest);
+  memcpy(y + j, rest, (columns - j) * sizeof(float));
+}
+
+// What is multiplied of quantised rows at a time: columns [column, column + columns), of every row before any others; the
+// columns from `then` on follow (or none, when it is `column`), the rows that come next are wanted from column `first` on.
+struct QuantColumns {
+  size_t column, columns, then, first;
+};
+
+template <size_t kRows, Dtype kDtype>
+HWY_INLINE void QuantGroup(const QuantLayout& layout, const RowOrder& order, const float* xs, size_t row, size_t rows_ahead,
+                           const QuantColumns& part, float* HWY_RESTRICT y) {
+  QuantRowsAt<kRows> rows;
+  rows.group_size = layout.group_size;
+  const size_t groups = (part.columns + layout.group_size - 1) / layout.group_size;
+#pragma GCC unroll 4
+  for (size_t i = 0; i < kRows; ++i) {
+    const uint8_t* from = order.rows[row + i];
+    rows.quants[i] = from + QuantBytes(kDtype, part.column);
+    ScaledScales(from + layout.scales_offset_bytes + 2 * (part.column / layout.group_size), groups, xs[row + i], rows.factors[i]);
+    const RowOrder::Place place = order.After(row + i + rows_ahead, part.column, part.then, part.first);
+    rows.ahead[i] = place.row + QuantBytes(kDtype, place.column);
+    const uint8_t* scales = place.row + layout.scales_offset_bytes + 2 * (place.column / layout.group_size);
+    for (size_t b = 0; b < 2 * groups; b += 64) PrefetchNear(scales + b);
+  }
+#if HWY_TARGET == HWY_AVX3
+  if constexpr (kDtype == Dtype::kI4) return NibbleBlock<kRows>(rows, part.columns, y);
+#endif
+  QuantBlock<kRows, kDtype>(rows, part.columns, y);
+}
+
 template <Dtype kDtype>
-HWY_INLINE void GemvQuantRowsOf(const QuantLayout& layout, const uint8_t* const* rows, const float* xs, size_t count,
-                                size_t column, size_t columns, float* HWY_RESTRICT y, PrefetchCursor cursor) {
-  alignas(64) float factors[kQuantGemvRows * kFactorGroups];
-  const size_t step_bytes = QuantBytes(kDtype, kQuantStep) + 2 * (kQuantStep / layout.group_size);
-  const size_t lines = (count * step_bytes + 63) / 64;
-  for (size_t from = 0; from < columns; from += kFactorColumns) {
-    const size_t here = columns - from < kFactorColumns ? columns - from : kFactorColumns;
-    const size_t first_group = (column + from) / layout.group_size;
-    const size_t groups = (here + layout.group_size - 1) / layout.group_size;
-    for (size_t i = 0; i < count; ++i) {
-      const uint8_t* scales = rows[i] + layout.scales_offset_bytes + 2 * first_group;
-      ScaledScales(scales, groups, xs[i], factors + i * kFactorGroups);
+HWY_INLINE void GemvQuantRowsOf(const QuantLayout& layout, const RowOrder& order, const float* xs, size_t column,
+                                size_t columns, float* HWY_RESTRICT y) {
+  const size_t width = columns <= kOrderedColumns ? columns : kPartColumns;
+  for (size_t from = 0; from < columns; from += width) {
+    const size_t n = columns - from < width ? columns - from : width;
+    const size_t here = column + from;
+    const QuantColumns part{here, n, from + width < columns ? here + width : here, column};
+    const size_t rows_ahead = RowsAhead(RowBytes(kDtype, n, layout.group_size), kQuantRows);
+    float* out = y + from;
+#if HWY_TARGET == HWY_AVX3
+    // Summed apart: the order of these sums is not that of columns.
+    alignas(64) float sums[kDtype == Dtype::kI4 ? kOrderedColumns + kLanes : 1];
+    if constexpr (kDtype == Dtype::kI4) {
+      memset(sums, 0, (n + kLanes - 1) / kLanes * kLanes * sizeof(float));
+      out = sums;
     }
-    for (size_t j = 0; j < here; j += kQuantStep) {
-      const size_t at_bytes = QuantBytes(kDtype, column + from + j);
-      const float* low = factors + j / layout.group_size;
-      const float* high = factors + (j + kQuantStep / 2) / layout.group_size;
-      cursor.Advance(lines);
-      if (HWY_LIKELY(j + kQuantStep <= here)) {
-        QuantStep<kDtype>(rows, count, at_bytes, low, high, y + from + j);
-      } else {
-        QuantRest<kDtype>(rows, count, at_bytes, low, high, here - j, y + from + j);
-      }
+#endif
+    size_t row = 0;
+    for (; row + kQuantRows <= order.count; row += kQuantRows) {
+      QuantGroup<kQuantRows, kDtype>(layout, order, xs, row, rows_ahead, part, out);
     }
+    for (; row < order.count; ++row) QuantGroup<1, kDtype>(layout, order, xs, row, rows_ahead, part, out);
+#if HWY_TARGET == HWY_AVX3
+    if constexpr (kDtype == Dtype::kI4) AddNibbleBlock(sums, n, y + from);
+#endif
   }
 }
 
 inline void GemvQuantRows(const QuantLayout& layout, const uint8_t* const* rows, const float* xs, size_t count,
                           size_t column, size_t columns, float* y, const uint8_t* const* next_rows, size_t next_count) {
-  const PrefetchCursor cursor{next_rows, next_count, layout.row_bytes};
-  if (layout.dtype == Dtype::kI8) return GemvQuantRowsOf<Dtype::kI8>(layout, rows, xs, count, column, columns, y, cursor);
-  return GemvQuantRowsOf<Dtype::kI4>(layout, rows, xs, count, column, columns, y, cursor);
+  const RowOrder order{rows, count, next_rows, next_count};
+  if (layout.dtype == Dtype::kI8) return GemvQuantRowsOf<Dtype::kI8>(layout, order, xs, column, columns, y);
+  return GemvQuantRowsOf<Dtype::kI4>(layout, order, xs, column, columns, y);
 }
 
 // ---- packing

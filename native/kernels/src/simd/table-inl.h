@@ -26,6 +26,7 @@ constexpr KernelTable MakeTable(const char* name) {
       .gemm_pack_quant_rows = nullptr,  // scales of a few columns are slow to widen there
 #endif
       .gemv_rows = GemvRows,
+      .gemv_columns = GemvColumns,
       .gemv_quant_rows = GemvQuantRows,
       .pack_quant_rows = PackQuantRows,
       .dot_rows = DotRows,
