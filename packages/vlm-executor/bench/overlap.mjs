@@ -26,6 +26,7 @@ const { ChunkedLinear } = await source("chunked-linear.ts");
 const { CpuBackend } = await source("backend/cpu-backend.ts");
 const { LANDING_PARTS, landingCapacityBytes, PlanSlicer } = await source("plan-slices.ts");
 const { PlanReads } = await source("plan-reads.ts");
+const { RowSupply } = await source("row-supply.ts");
 
 /** LLaVA-OneVision's Qwen2 decoders, bf16: [rows, columns] of each bundle. */
 const SHAPES = {
@@ -212,7 +213,8 @@ const reads = new PlanReads(
   reader.allocateParts(LANDING_PARTS, capacity),
   backend,
 );
-const streaming = { backend, table, rows: null, reads, prefixes: new Map() };
+const supply = new RowSupply(reads, Math.max(...list.map(({ rows }) => rows)));
+const streaming = { backend, table, rows: null, reads: supply, prefixes: new Map() };
 const whole = reader.allocate(2 * largest);
 const other = reader.allocate(2 * largest);
 

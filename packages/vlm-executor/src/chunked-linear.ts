@@ -10,11 +10,11 @@ import type {
   Tensor,
 } from "./backend/compute-backend.js";
 import { abortedError, throwIfAborted, VlmExecutorError } from "./errors.js";
-import type { PlanReads, ReadTotals } from "./plan-reads.js";
 import type { ResidentPrefix } from "./resident-prefix.js";
+import type { RowSupply, SupplyTotals } from "./row-supply.js";
 import type { PassTerms, RowChoice, RowChooser } from "./selection/row-chooser.js";
 import { nowNs } from "./trace.js";
-import type { ProjectionTrace } from "./trace.js";
+import type { Phase, ProjectionTrace } from "./trace.js";
 import { rowFormat } from "./weight-dtype.js";
 
 /** What the stored matrices of one model share: made once, used by one pass at a time. */
@@ -25,7 +25,7 @@ export interface Streaming {
   /** Estimates read times. */
   readonly table: LatencyTable;
   /** Brings the rows of a plan in. */
-  readonly reads: PlanReads;
+  readonly reads: RowSupply;
   /** Rows in memory, by name of the stored matrix. */
   readonly prefixes: ReadonlyMap<string, ResidentPrefix>;
 }
@@ -34,6 +34,8 @@ export interface Streaming {
 export interface Pass {
   readonly signal: AbortSignal | undefined;
   readonly projections: ProjectionTrace[];
+  /** Where one pass is like the last of its phase, so that its plans can be foretold. */
+  readonly phase?: Phase | undefined;
   /** Sees the importance [rows] of each matrix's input in stored order; valid during the call. */
   readonly onImportance?: ((info: BundleInfo, importance: Float32Array) => void) | undefined;
   /** What the pass may spend, where one price rules the model. */
@@ -42,8 +44,16 @@ export interface Pass {
   readonly rows?: RowChooser | undefined;
 }
 
+const NOTHING_READ: SupplyTotals = {
+  bytesWanted: 0,
+  bytesRead: 0,
+  readNs: 0,
+  bytesAhead: 0,
+  bytesAheadUsed: 0,
+};
+
 /** What reading and multiplying one matrix's rows came to, for the trace. */
-type Outcome = ReadTotals & Pick<StreamedOutcome, "computeNs" | "stallNs">;
+type Outcome = SupplyTotals & Pick<StreamedOutcome, "computeNs" | "stallNs">;
 
 /**
  * One stored matrix: `y = x W` with the rows of `W` that matter for this `x`, read from flash. The way of
@@ -156,24 +166,16 @@ export class ChunkedLinear {
   ): Promise<Outcome> {
     const { backend, reads } = this.streaming;
     if (plan.chunkCount === 0) return this.multiplyResident(prefix, x, y, accumulate);
-    const { offsetBytes, rowBytes } = this.info;
+    const { signal, phase } = pass;
     let outcome: StreamedOutcome;
     try {
-      reads.begin(plan, { baseOffsetBytes: offsetBytes, rowBytes }, pass.signal);
-      try {
-        outcome = await backend.streamedMatmul(
-          x,
-          this.format,
-          prefix ?? null,
-          reads,
-          y,
-          accumulate,
-        );
-      } finally {
-        await reads.end();
-      }
+      await reads.begin(this.info, plan, pass.rows === undefined ? phase : undefined, signal);
+      const resident = prefix ?? null;
+      outcome = await backend.streamedMatmul(x, this.format, resident, reads, y, accumulate);
+      await reads.end();
     } catch (cause) {
-      if (pass.signal?.aborted) throw abortedError(pass.signal);
+      await reads.abandon();
+      if (signal?.aborted) throw abortedError(signal);
       throw this.readFailure(cause);
     }
     const { computeNs, stallNs } = outcome;
@@ -190,7 +192,7 @@ export class ChunkedLinear {
     const startNs = nowNs();
     if (prefix !== undefined) await prefix.multiply(backend, x, y, accumulate);
     else if (!accumulate) backend.zero(y);
-    return { bytesWanted: 0, bytesRead: 0, readNs: 0, computeNs: nowNs() - startNs, stallNs: 0 };
+    return { ...NOTHING_READ, computeNs: nowNs() - startNs, stallNs: 0 };
   }
 
   private readFailure(cause: unknown): VlmExecutorError {

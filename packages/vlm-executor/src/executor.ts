@@ -250,7 +250,10 @@ export class VlmExecutor {
   async close(): Promise<void> {
     if (this.closed) return;
     this.closed = true;
-    await this.model.lock.run(() => this.image.close());
+    await this.model.lock.run(async () => {
+      await this.model.reads.abandon();
+      await this.image.close();
+    });
   }
 
   private requireRoomForAll(tokens: number): void {

@@ -6,6 +6,7 @@ import { VlmExecutorError } from "./errors.js";
 import type { HeapKeeper } from "./heap-keeper.js";
 import type { KvCache } from "./kv-cache.js";
 import type { PassLock } from "./pass-lock.js";
+import type { RowSupply } from "./row-supply.js";
 import { nowNs } from "./trace.js";
 import type { Phase, ProjectionTrace, StepTrace } from "./trace.js";
 import type { Prompting } from "./prompting.js";
@@ -29,6 +30,8 @@ export interface Model {
   readonly stopTokenIds: ReadonlySet<number>;
   /** Passes of all sessions take turns: they share the landing buffers and the selector. */
   readonly lock: PassLock;
+  /** To be abandoned before the image is closed: it may be reading for a pass to come. */
+  readonly reads: RowSupply;
   /** Present with a memory budget: asked between steps. */
   readonly heap: HeapKeeper | undefined;
 }
@@ -192,7 +195,7 @@ export async function runPass(
   const { selection, pricing, decoder } = model;
   const projections: ProjectionTrace[] = [];
   const terms = pricing?.terms(phase);
-  const pass: Pass = { ...watch, projections, terms };
+  const pass: Pass = { ...watch, projections, terms, phase };
   const startNs = nowNs();
   await decoder.forward(state, cache, pass);
   const lossy = projections.some((projection) => projection.rows < projection.totalRows);

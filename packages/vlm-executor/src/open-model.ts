@@ -1,6 +1,7 @@
 import { readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
 import type { Calibration } from "@neuron-chunking/chunk-selector";
+import type { LandingBuffer } from "@neuron-chunking/flash-reader";
 import type { FlashImage, ManifestTensor } from "@neuron-chunking/weight-store";
 import type { ComputeBackend } from "./backend/compute-backend.js";
 import type { Streaming } from "./chunked-linear.js";
@@ -23,10 +24,14 @@ import {
 import { PassLock } from "./pass-lock.js";
 import { PlanReads } from "./plan-reads.js";
 import { LANDING_PARTS, landingCapacityBytes, PlanSlicer } from "./plan-slices.js";
+import { Prefetcher } from "./prefetch/prefetcher.js";
 import type { Prompting } from "./prompting.js";
 import { PrefixPlanner } from "./prefix-plan.js";
 import type { InputFileSizes } from "./process-memory.js";
 import { loadPrefixes } from "./resident-prefix.js";
+import type { ResidentPrefix } from "./resident-prefix.js";
+import { RowSupply } from "./row-supply.js";
+import type { ReadingAhead } from "./row-supply.js";
 import { PolicyRows } from "./selection/policy-rows.js";
 import { Pricing } from "./selection/pricing.js";
 import { badOption, selectionSettings } from "./selection/settings.js";
@@ -40,10 +45,16 @@ const DEFAULT_CONTEXT_LENGTH = 8192;
 /** Tokens that go through the decoder together. */
 const DEFAULT_BLOCK_TOKENS = 256;
 const DEFAULT_LANDING_BYTES = 64 * 2 ** 20;
+/** One of the landing buffers of what is read ahead, at least. */
+const AHEAD_SLICE_BYTES = 2 ** 18;
+/** With smaller landings than this memory is dearer than time. */
+const FEWEST_LANDING_BYTES_FOR_AHEAD = 2 ** 20;
 /** Workspace of a selector for each row of the largest matrix: `lagrange`, which needs most, was seen to take 168. */
 const SELECTOR_BYTES_PER_ROW = 200;
 /** Most pixels of a picture that a memory budget has room for, unless told otherwise: 4 million. */
 const DEFAULT_PICTURE_PIXELS = 4 * 2 ** 20;
+
+export type PrefetchChoice = "auto" | "always" | "off";
 
 /** How a model runs; everything has a default. */
 export interface ModelOptions extends SelectionOptions {
@@ -53,6 +64,12 @@ export interface ModelOptions extends SelectionOptions {
   readonly blockTokens?: number;
   /** Most memory that weights land in; default 64 MiB. A model with small matrices takes less. */
   readonly landingBytes?: number;
+  /**
+   * Whether rows that the last pass used are read before it is known that this one will, while the matrix before is still
+   * multiplied. `auto` (default): under `dense`, where that is certain; else where it measures as a gain. `always`: whatever there
+   * is room for (`ReadingAhead`). Traces report what was read in vain. It takes about 8 MiB, and changes no output.
+   */
+  readonly prefetch?: PrefetchChoice;
   /**
    * Most memory of the process: everything counts, code and heap included, with one session open. `open` refuses a
    * budget that is too small; what one leaves free holds the hottest rows of each matrix. Default: no budget.
@@ -67,6 +84,7 @@ interface Limits {
   readonly blockTokens: number;
   readonly landingBytes: number;
   readonly maxPicturePixels: number;
+  readonly prefetch: PrefetchChoice;
 }
 
 /** What a plan is made from beside the image. */
@@ -112,7 +130,30 @@ function landingBytes(image: FlashImage, config: ModelConfig, limits: Limits): n
   const perRow = 6 * wordBytes + 2 * SELECTOR_BYTES_PER_ROW;
   const importance = image.bundles.reduce((sum, { rows }) => sum + rows, 0) * wordBytes;
   const capacity = landingCapacity(image, limits.landingBytes);
-  return LANDING_PARTS * capacity + maxStoredRows(config.decoder) * perRow + importance;
+  const fixed = LANDING_PARTS * capacity + maxStoredRows(config.decoder) * perRow + importance;
+  return fixed + (readsAhead(limits, capacity) ? aheadBytes(image, config) : 0);
+}
+
+function readsAhead({ prefetch }: Limits, capacityBytes: number): boolean {
+  const isWorth = LANDING_PARTS * capacityBytes >= FEWEST_LANDING_BYTES_FOR_AHEAD;
+  return prefetch === "always" || (prefetch === "auto" && isWorth);
+}
+
+/** Of two lanes, with the pieces of their plans, and of who foretells. */
+function aheadBytes(image: FlashImage, config: ModelConfig): number {
+  const perRow = 2 * 5 * Uint32Array.BYTES_PER_ELEMENT + 28;
+  const landings = 2 * LANDING_PARTS * aheadCapacity(image);
+  return landings + maxStoredRows(config.decoder) * perRow + Prefetcher.bytesFor(image.bundles);
+}
+
+function aheadCapacity(image: FlashImage): number {
+  const oneRow = Math.max(...image.bundles.map(({ rowBytes }) => rowBytes));
+  return Math.max(AHEAD_SLICE_BYTES, oneRow + overheadBytes(image));
+}
+
+/** What alignment can add to a chunk at most. */
+function overheadBytes(image: FlashImage): number {
+  return 2 * image.reader.alignmentBytes;
 }
 
 function modelLimits(config: ModelConfig, options: ModelOptions): Limits {
@@ -129,12 +170,45 @@ function modelLimits(config: ModelConfig, options: ModelOptions): Limits {
       "maxPicturePixels",
       options.maxPicturePixels ?? DEFAULT_PICTURE_PIXELS,
     ),
+    prefetch: prefetchChoice(options.prefetch ?? "auto"),
   };
 }
 
 function landingCapacity(image: FlashImage, limitBytes: number): number {
-  const overhead = 2 * image.reader.alignmentBytes;
-  return landingCapacityBytes(image.manifest.flash.bundles, limitBytes, overhead);
+  return landingCapacityBytes(image.manifest.flash.bundles, limitBytes, overheadBytes(image));
+}
+
+function planReads(
+  image: FlashImage,
+  backend: ComputeBackend,
+  landings: readonly LandingBuffer[],
+  maxRows: number,
+): PlanReads {
+  const { reader } = image;
+  const slicer = new PlanSlicer(maxRows, landings[0].capacityBytes, overheadBytes(image));
+  return new PlanReads(reader, slicer, landings, backend);
+}
+
+function readingAhead(
+  image: FlashImage,
+  backend: ComputeBackend,
+  { policy, table }: SelectionSettings,
+  prefetch: PrefetchChoice,
+  prefixes: ReadonlyMap<string, ResidentPrefix>,
+): ReadingAhead {
+  const capacity = aheadCapacity(image);
+  const maxRows = Math.max(...image.bundles.map(({ rows }) => rows));
+  const lane = () =>
+    planReads(image, backend, image.reader.allocateParts(LANDING_PARTS, capacity), maxRows);
+  const prefetcher = new Prefetcher(image.bundles, table, {
+    mode: policy === "dense" || prefetch === "always" ? "always" : "auto",
+    overheadBytesPerChunk: overheadBytes(image),
+  });
+  if (policy === "dense") {
+    for (const info of image.bundles) prefetcher.expectAll(info, prefixes.get(info.name)?.rows);
+  }
+  // A landing buffer is at least half full where chunks are cut well (PlanSlicer), so that this always fits.
+  return { prefetcher, lanes: [lane(), lane()], laneBytes: (LANDING_PARTS / 2) * capacity };
 }
 
 /** What a model is made from beside its image. */
@@ -164,13 +238,18 @@ export async function loadModel(
   const maxRows = maxStoredRows(config.decoder);
   const capacity = landingCapacity(image, limits.landingBytes);
   const landings = image.reader.allocateParts(LANDING_PARTS, capacity);
-  const slicer = new PlanSlicer(maxRows, capacity, 2 * image.reader.alignmentBytes);
+  const { bundles } = inputs.memory.prefix;
+  const prefixes = await loadPrefixes(image, bundles, landings[0], inputs.signal);
+  const ahead = readsAhead(limits, capacity)
+    ? readingAhead(image, backend, selection, limits.prefetch, prefixes)
+    : undefined;
+  const reads = new RowSupply(planReads(image, backend, landings, maxRows), maxRows, ahead);
   const streaming: Streaming = {
     backend,
     rows: new PolicyRows(selection, maxRows),
     table: selection.table,
-    reads: new PlanReads(image.reader, slicer, landings, backend),
-    prefixes: await loadPrefixes(image, inputs.memory.prefix.bundles, landings[0], inputs.signal),
+    reads,
+    prefixes,
   };
   const weights = loadDecoderWeights(image, config.decoder, streaming);
   return {
@@ -185,6 +264,7 @@ export async function loadModel(
     prompting: inputs.prompting,
     stopTokenIds: new Set(inputs.stopTokenIds),
     lock: new PassLock(),
+    reads,
     heap: inputs.heap,
   };
 }
@@ -241,6 +321,11 @@ export async function inputFileSizes(dir: string): Promise<InputFileSizes> {
       () => 0,
     );
   return { tokenizerBytes: await size("tokenizer.json") };
+}
+
+function prefetchChoice(value: PrefetchChoice): PrefetchChoice {
+  if (["auto", "always", "off"].includes(value)) return value;
+  throw badOption("prefetch", '"auto", "always" or "off"', value);
 }
 
 function wholeNumber(name: string, value: number): number {

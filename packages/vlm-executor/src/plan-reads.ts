@@ -16,18 +16,19 @@ import type { PlanSlicer } from "./plan-slices.js";
 
 /** What the reads of a plan have come to. */
 export interface ReadTotals {
-  bytesWanted: number;
   bytesRead: number;
   /** Time in which at least one read was under way. */
   readNs: number;
 }
+
+const NOTHING_READ: ReadTotals = { bytesRead: 0, readNs: 0 };
 
 /**
  * Reads a plan slice by slice into a ring of landing buffers, as far ahead as they reach, while a product of the backend
  * takes the rows from there and gives their memory back. Neither waits for JavaScript. One plan at a time.
  */
 export class PlanReads implements StreamedRows, StreamLanding {
-  readonly totals: ReadTotals = { bytesWanted: 0, bytesRead: 0, readNs: 0 };
+  readonly totals: ReadTotals = { ...NOTHING_READ };
   readonly arrivals: Arrivals;
   readonly ahead = null;
   readonly bytes: Uint8Array;
@@ -66,15 +67,30 @@ export class PlanReads implements StreamedRows, StreamLanding {
     return this.requests.offsetsBytes;
   }
 
-  /** Starts reading `plan`, which has rows; `end` must come before the next. */
-  begin(plan: ChunkPlan, layout: PlanLayout, signal: AbortSignal | undefined): void {
+  /**
+   * Starts reading `plan`, which has rows; `end` must come before the next.
+   *
+   * @param onRead called when all of it has been read
+   */
+  begin(
+    plan: ChunkPlan,
+    layout: PlanLayout,
+    signal: AbortSignal | undefined,
+    onRead: () => void = () => undefined,
+  ): void {
     const { reader, slicer, landings, requests } = this;
     slicer.cut(plan, layout.rowBytes);
     reader.prepareSlices(slicer, layout, landings, requests);
     const options = signal === undefined ? {} : { signal };
     this.reading = reader.streamSlices(requests, this.arrivals.sink, options);
     // Its failure is told by `end`.
-    this.reading.catch(() => undefined);
+    this.reading.then(onRead, () => undefined);
+  }
+
+  /** A plan without rows. */
+  beginNone(): void {
+    this.slicer.clear();
+    Object.assign(this.totals, NOTHING_READ);
   }
 
   /**
@@ -87,7 +103,7 @@ export class PlanReads implements StreamedRows, StreamLanding {
     if (reading === null) return;
     this.reading = null;
     this.backend.finishArrivals(this.arrivals);
-    const { bytesWanted, bytesRead, readNs } = await reading;
-    Object.assign(totals, { bytesWanted, bytesRead, readNs });
+    const { bytesRead, readNs } = await reading;
+    Object.assign(totals, { bytesRead, readNs });
   }
 }

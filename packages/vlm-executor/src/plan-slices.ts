@@ -42,6 +42,10 @@ export class PlanSlicer {
     this.ends = new Uint32Array(maxRows);
   }
 
+  clear(): void {
+    this.count = this.pieceCount = 0;
+  }
+
   cut(plan: ChunkPlan, rowBytes: number): void {
     const { starts, lengths, slices, ends, overheadBytesPerChunk } = this;
     const sliceBytes = this.sliceBytes(plan, rowBytes);

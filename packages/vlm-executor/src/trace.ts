@@ -17,6 +17,9 @@ export interface ProjectionTrace {
   readonly bytesWanted: number;
   /** Bytes the device delivered: `bytesWanted` and what alignment adds. */
   readonly bytesRead: number;
+  /** Bytes of rows that were read before it was known that they would be selected, and of these those that were. */
+  readonly bytesAhead: number;
+  readonly bytesAheadUsed: number;
   /** Latency the device profile predicts for the plan; 0 without a profile. */
   readonly estimatedReadNs: number;
   /** Time in which at least one read was under way. */
@@ -61,6 +64,8 @@ export interface TraceTotals {
   rows: number;
   bytesWanted: number;
   bytesRead: number;
+  bytesAhead: number;
+  bytesAheadUsed: number;
   estimatedReadNs: number;
   readNs: number;
   selectNs: number;
@@ -79,6 +84,8 @@ function emptyTotals(): TraceTotals {
     rows: 0,
     bytesWanted: 0,
     bytesRead: 0,
+    bytesAhead: 0,
+    bytesAheadUsed: 0,
     estimatedReadNs: 0,
     readNs: 0,
     selectNs: 0,
@@ -94,6 +101,8 @@ const PROJECTION_SUMS = [
   "rows",
   "bytesWanted",
   "bytesRead",
+  "bytesAhead",
+  "bytesAheadUsed",
   "estimatedReadNs",
   "readNs",
   "selectNs",

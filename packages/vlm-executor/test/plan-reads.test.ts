@@ -93,8 +93,7 @@ describe.each(["io_uring", "pool"] as const)("reads of a plan, %s", (backend) =>
           expect(got.complete).toBe(true);
           expect(got.values).toEqual(product(values, tokens, mask));
           const rows = mask.filter(Boolean).length;
-          expect(reads.totals.bytesWanted).toBe(rows * ROW_BYTES);
-          expect(reads.totals.bytesRead).toBeGreaterThanOrEqual(reads.totals.bytesWanted);
+          expect(reads.totals.bytesRead).toBeGreaterThanOrEqual(rows * ROW_BYTES);
           expect(reads.totals.readNs).toBeGreaterThan(0);
         },
       ),

@@ -1,0 +1,257 @@
+import { selectedRows } from "@neuron-chunking/latency-model";
+import type { ChunkPlan } from "@neuron-chunking/latency-model";
+import type { BundleInfo } from "@neuron-chunking/weight-store";
+import { AHEAD } from "./backend/compute-backend.js";
+import type { StreamedRows, StreamLanding } from "./backend/compute-backend.js";
+import type { PlanReads } from "./plan-reads.js";
+import type { PresentRows } from "./prefetch/plan-difference.js";
+import type { Prefetcher } from "./prefetch/prefetcher.js";
+import { nowNs } from "./trace.js";
+import type { Phase } from "./trace.js";
+
+/** What the rows of one plan cost. */
+export interface SupplyTotals {
+  bytesWanted: number;
+  bytesRead: number;
+  /** Time in which at least one read was under way. */
+  readNs: number;
+  /** Bytes of rows that were read before the plan was known, and those of them that it has. */
+  bytesAhead: number;
+  bytesAheadUsed: number;
+}
+
+/** Who foretells plans, and where what is foretold lands: one lane while the other is multiplied. */
+export interface ReadingAhead {
+  readonly prefetcher: Prefetcher;
+  readonly lanes: readonly [PlanReads, PlanReads];
+  /** Bytes of rows, with what alignment adds to each chunk, that fit a lane in any case. */
+  readonly laneBytes: number;
+}
+
+/** Rows that are being read for the matrix whose plan is expected next. */
+interface Expected {
+  readonly info: BundleInfo;
+  readonly lane: PlanReads;
+  readonly plan: ChunkPlan;
+}
+
+const NO_ROWS: ChunkPlan = {
+  starts: new Uint32Array(0),
+  lengths: new Uint32Array(0),
+  chunkCount: 0,
+};
+
+/**
+ * Brings the rows of a plan: those that were read ahead for it, and the rest on demand. When that has been read, and while it is
+ * still multiplied, it reads ahead for the matrix that comes next (DESIGN.md, 9). One plan at a time.
+ */
+export class RowSupply implements StreamedRows {
+  readonly totals: SupplyTotals = {
+    bytesWanted: 0,
+    bytesRead: 0,
+    readNs: 0,
+    bytesAhead: 0,
+    bytesAheadUsed: 0,
+  };
+  readonly window: number;
+  starts: Uint32Array;
+  lengths: Uint32Array;
+  slices: Uint32Array;
+  offsetsBytes: Float64Array;
+  pieceCount = 0;
+  private readonly mixed: MixedPieces | undefined;
+  private used: PlanReads | null = null;
+  private expected: Expected | null = null;
+  /** Whose plan is being read, and in which phase, where something follows that may be foretold. */
+  private current: { readonly info: BundleInfo; readonly phase: Phase } | null = null;
+  private readsEndedNs = nowNs();
+
+  /**
+   * @param maxRows rows of the largest matrix
+   * @param ahead without it nothing is read ahead
+   */
+  constructor(
+    private readonly demanded: PlanReads,
+    maxRows: number,
+    private readonly readingAhead?: ReadingAhead,
+  ) {
+    this.window = demanded.window;
+    if (readingAhead !== undefined) this.mixed = new MixedPieces(maxRows);
+    ({
+      starts: this.starts,
+      lengths: this.lengths,
+      slices: this.slices,
+      offsetsBytes: this.offsetsBytes,
+    } = demanded);
+  }
+
+  get demand(): StreamLanding {
+    return this.demanded;
+  }
+  get ahead(): StreamLanding | null {
+    return this.used;
+  }
+
+  /**
+   * Starts reading `plan`, which has rows; `end` or `abandon` must come before the next. Without a phase nothing is foretold.
+   *
+   * @throws FlashReaderError
+   */
+  async begin(
+    info: BundleInfo,
+    plan: ChunkPlan,
+    phase: Phase | undefined,
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
+    const { totals } = this;
+    totals.bytesWanted = selectedRows(plan) * info.rowBytes;
+    totals.bytesAhead = totals.bytesAheadUsed = totals.bytesRead = totals.readNs = 0;
+    const expected = await this.take(info);
+    if (this.readingAhead === undefined || phase === undefined) {
+      this.readDemanded(info, plan, signal);
+      this.show(this.demanded);
+      return;
+    }
+    const { prefetcher } = this.readingAhead;
+    const idleNs = nowNs() - this.readsEndedNs;
+    const known = expected?.plan ?? NO_ROWS;
+    const { present, missing } = prefetcher.difference(info, plan, known, phase, idleNs);
+    this.used = expected?.lane ?? null;
+    this.current = { info, phase };
+    totals.bytesAhead = selectedRows(known) * info.rowBytes;
+    totals.bytesAheadUsed = selectedRows(present) * info.rowBytes;
+    this.readDemanded(info, missing, signal);
+    if (expected === null) this.show(this.demanded);
+    else this.show(this.mixed!.mix(this.demanded, expected.lane, present, info.rowBytes));
+  }
+
+  /**
+   * Waits until nothing lands any more of what `begin` started; stops what is not read yet.
+   *
+   * @throws what the reader rejected with
+   */
+  async end(): Promise<void> {
+    const { totals, used, demanded, current } = this;
+    // What was demanded may turn out to be read only now: then it is time to read ahead.
+    const ends = await Promise.allSettled([demanded.end(), used?.end()]);
+    this.used = this.current = null;
+    for (const end of ends) {
+      if (end.status === "rejected") throw end.reason;
+    }
+    for (const reads of [demanded, used]) {
+      totals.bytesRead += reads?.totals.bytesRead ?? 0;
+      totals.readNs += reads?.totals.readNs ?? 0;
+    }
+    if (current !== null) this.readingAhead?.prefetcher.done(current.info, current.phase);
+  }
+
+  /** Ends everything, whatever came of it: nothing is in flight any more, and nothing is foretold. */
+  async abandon(): Promise<void> {
+    this.readingAhead?.prefetcher.abandon();
+    const { expected } = this;
+    this.expected = this.current = null;
+    await Promise.allSettled([this.end(), expected?.lane.end()]);
+  }
+
+  private readDemanded(info: BundleInfo, plan: ChunkPlan, signal: AbortSignal | undefined): void {
+    const { offsetBytes, rowBytes } = info;
+    if (plan.chunkCount === 0) {
+      this.demanded.beginNone();
+      this.readAhead();
+      return;
+    }
+    const layout = { baseOffsetBytes: offsetBytes, rowBytes };
+    this.demanded.begin(plan, layout, signal, () => {
+      this.readsEndedNs = nowNs();
+      this.readAhead();
+    });
+  }
+
+  /** Starts on what the next matrix will probably need. */
+  private readAhead(): void {
+    const { readingAhead, current } = this;
+    if (readingAhead === undefined || current === null || this.expected !== null) return;
+    const { prefetcher, lanes, laneBytes } = readingAhead;
+    const info = prefetcher.follower(current.info);
+    if (info === undefined) return;
+    const plan = prefetcher.predict(info, current.phase, laneBytes);
+    if (plan.chunkCount === 0) return;
+    const lane = this.used === lanes[0] ? lanes[1] : lanes[0];
+    lane.begin(plan, { baseOffsetBytes: info.offsetBytes, rowBytes: info.rowBytes }, undefined);
+    this.expected = { info, lane, plan };
+  }
+
+  /** What was read ahead for `info`; anything else that was is given up. */
+  private async take(info: BundleInfo): Promise<Expected | null> {
+    const { expected } = this;
+    this.expected = null;
+    if (expected === null || expected.info === info) return expected;
+    await expected.lane.end().catch(() => undefined);
+    return null;
+  }
+
+  private show(
+    pieces: Pick<StreamedRows, "starts" | "lengths" | "slices" | "offsetsBytes" | "pieceCount">,
+  ): void {
+    this.starts = pieces.starts;
+    this.lengths = pieces.lengths;
+    this.slices = pieces.slices;
+    this.offsetsBytes = pieces.offsetsBytes;
+    this.pieceCount = pieces.pieceCount;
+  }
+}
+
+/** Pieces of two streams in the order of their rows; a workspace. */
+class MixedPieces {
+  readonly starts: Uint32Array;
+  readonly lengths: Uint32Array;
+  readonly slices: Uint32Array;
+  readonly offsetsBytes: Float64Array;
+  pieceCount = 0;
+
+  constructor(maxRows: number) {
+    this.starts = new Uint32Array(maxRows);
+    this.lengths = new Uint32Array(maxRows);
+    this.slices = new Uint32Array(maxRows);
+    this.offsetsBytes = new Float64Array(maxRows);
+  }
+
+  /** All pieces of `demanded`, and those parts of the pieces of `lane` that are `present`. */
+  mix(demanded: PlanReads, lane: PlanReads, present: PresentRows, rowBytes: number): this {
+    this.pieceCount = 0;
+    let next = 0;
+    let piece = 0;
+    for (let c = 0; c < present.chunkCount; c++) {
+      const end = present.starts[c] + present.lengths[c];
+      for (let row = present.starts[c]; row < end;) {
+        while (lane.starts[piece] + lane.lengths[piece] <= row) piece++;
+        const to = Math.min(end, lane.starts[piece] + lane.lengths[piece]);
+        while (next < demanded.pieceCount && demanded.starts[next] < row) {
+          this.add(demanded, next, demanded.starts[next], demanded.lengths[next], 0, rowBytes);
+          next++;
+        }
+        this.add(lane, piece, row, to - row, AHEAD, rowBytes);
+        row = to;
+      }
+    }
+    for (; next < demanded.pieceCount; next++) {
+      this.add(demanded, next, demanded.starts[next], demanded.lengths[next], 0, rowBytes);
+    }
+    return this;
+  }
+
+  private add(
+    from: PlanReads,
+    piece: number,
+    start: number,
+    rows: number,
+    mark: number,
+    rowBytes: number,
+  ): void {
+    const to = this.pieceCount++;
+    this.starts[to] = start;
+    this.lengths[to] = rows;
+    this.slices[to] = from.slices[piece] + mark;
+    this.offsetsBytes[to] = from.offsetsBytes[piece] + (start - from.starts[piece]) * rowBytes;
+  }
+}
