@@ -222,7 +222,8 @@ describe("one price", () => {
     expect(fixed.pricePerNs).toBe(found.pricePerNs);
     const perPass = fixed.totals.decode.estimatedReadNs / fixed.totals.decode.steps;
     expect(Math.abs(perPass / 150_000 - 1)).toBeLessThan(0.2);
-    expect((await ask({ sparsity: 0.5 })).pricePerNs).toBeUndefined();
+    const equal = { sparsity: 0.5, balance: "equal-importance" } as const;
+    expect((await ask(equal)).pricePerNs).toBeUndefined();
   });
 
   it("is found for a quality target", async () => {

@@ -13,7 +13,8 @@ export class ImportanceRecord {
   private total = 0;
   private cv = 0;
   private readonly quantiles = new Float64Array(PROBABILITIES.length);
-  private readonly original: Float32Array;
+  /** The last sample by original channel. */
+  readonly original: Float32Array;
 
   constructor(readonly info: BundleInfo) {
     this.activeCounts = new Float64Array(info.rows);

@@ -1,9 +1,5 @@
 import { createCalibration, hotColdPermutation, weightOf } from "@neuron-chunking/chunk-selector";
-import type {
-  CalibratedBundle,
-  CalibratedModel,
-  Calibration,
-} from "@neuron-chunking/chunk-selector";
+import type { CalibratedBundle, CalibratedModel } from "@neuron-chunking/chunk-selector";
 import type { BundleInfo } from "@neuron-chunking/weight-store";
 import type { Pass } from "../chunked-linear.js";
 import { RunState } from "../decoder.js";
@@ -14,6 +10,8 @@ import type { Model, PixelInput } from "../model.js";
 import { badOption } from "../selection/settings.js";
 import { ImportanceRecord } from "./importance-record.js";
 import { Sensitivity } from "./sensitivity.js";
+import { TypicalInputs } from "./typical-inputs.js";
+import type { InputKind, MeasuredCalibration } from "./typical-inputs.js";
 
 /** From what leaves an answer as it is to the loss of a whole matrix. */
 const DEFAULT_LEVELS = [0.25, 0.5, 0.75, 0.9, 1];
@@ -57,6 +55,7 @@ function blocksOf(length: number, blockTokens: number, promptIndex: number): Blo
 /** Runs prompts densely and records what passes through. */
 class CalibrationRun {
   readonly records = new Map<string, ImportanceRecord>();
+  readonly typical = new TypicalInputs();
   prompts = 0;
   passes = 0;
   tokens = 0;
@@ -92,12 +91,19 @@ class CalibrationRun {
     const inputs = new InputBlocks(model, input, model.blockTokens);
     cache.rollBackTo(0);
     cache.requireRoom(length);
+    let kind: InputKind | undefined;
     const pass: Pass = {
       signal,
       projections: [],
-      onImportance: (info, importance) => this.record(info).add(importance),
+      onImportance: (info, importance) => {
+        const record = this.record(info);
+        record.add(importance);
+        if (kind !== undefined) this.typical.offer(info.name, kind, record.original, this.prompts);
+      },
     };
     for (const { first, tokens, isMeasured } of blocksOf(length, model.blockTokens, this.prompts)) {
+      if (isMeasured) kind = first === length - 1 ? "token" : "block";
+      else kind = undefined;
       await model.lock.run(async () => {
         state.setRows(tokens);
         inputs.fill(state, first);
@@ -151,13 +157,13 @@ export async function measureCalibration(
   about: CalibratedModel,
   prompts: Prompts,
   options: MeasureOptions,
-): Promise<Calibration> {
+): Promise<MeasuredCalibration> {
   const levels = options.levels ?? DEFAULT_LEVELS;
   requireLevels(levels);
   const sensitivity = new Sensitivity(model, bundles, levels);
   const run = new CalibrationRun(model, sensitivity, true, options);
   await run.run(prompts);
-  return createCalibration({
+  const calibration = createCalibration({
     model: about,
     source: {
       prompts: run.prompts,
@@ -171,6 +177,8 @@ export async function measureCalibration(
       return bundleOf(record, sensitivity);
     }),
   });
+  const inputs = bundles.flatMap(({ name }) => run.typical.of(name) ?? []);
+  return { ...calibration, inputs };
 }
 
 function bundleOf(record: ImportanceRecord, sensitivity: Sensitivity): CalibratedBundle {

@@ -6,13 +6,13 @@ import {
   parseAllocationFileText,
   parseCalibrationText,
 } from "@neuron-chunking/chunk-selector";
-import type {
-  CalibratedModel,
-  Calibration,
-  SparsityAllocationFile,
-} from "@neuron-chunking/chunk-selector";
-import type { BundleInfo, Manifest } from "@neuron-chunking/weight-store";
+import type { CalibratedModel, SparsityAllocationFile } from "@neuron-chunking/chunk-selector";
+import type { BundleInfo, FlashImage, Manifest } from "@neuron-chunking/weight-store";
 import { VlmExecutorError } from "../errors.js";
+import { needsCalibration, usesCalibration } from "../selection/settings.js";
+import type { SelectionOptions } from "../selection/settings.js";
+import { parseTypicalInputs } from "./typical-inputs.js";
+import type { MeasuredCalibration } from "./typical-inputs.js";
 
 /** Where a calibration and the allocations made from it lie in a flash image. */
 const CALIBRATION_FILE = "calibration.json";
@@ -38,8 +38,36 @@ export function calibratedModel({ model, bundled, source }: Manifest): Calibrate
  *
  * @throws VlmExecutorError `CALIBRATION_MISSING`, or `CALIBRATION_INVALID` naming the field
  */
-export async function readCalibration(path: string): Promise<Calibration> {
-  return readChecked(path, "calibration", parseCalibrationText);
+export async function readCalibration(path: string): Promise<MeasuredCalibration> {
+  return readChecked(path, "calibration", (text) => {
+    const calibration = parseCalibrationText(text);
+    const inputs = parseTypicalInputs(JSON.parse(text));
+    return { ...calibration, ...(inputs === undefined ? {} : { inputs }) };
+  });
+}
+
+/**
+ * The calibration that an image is opened with: the one given, else the image's own where the options need one, or do better
+ * with one. One that is not needed and not there, damaged or another model's is no reason not to open the model.
+ *
+ * @throws VlmExecutorError `CALIBRATION_MISSING`, `CALIBRATION_INVALID`, `CALIBRATION_MISMATCH`
+ */
+export async function calibrationFor(
+  { dir, manifest, bundles }: Pick<FlashImage, "dir" | "manifest" | "bundles">,
+  options: SelectionOptions,
+): Promise<MeasuredCalibration | undefined> {
+  if (options.calibration === undefined && !usesCalibration(options)) return undefined;
+  try {
+    const calibration = options.calibration ?? (await readCalibration(calibrationPath(dir)));
+    requireSameModel(calibration.model, manifest, dir);
+    requireSameBundles(new Set(calibration.bundles.map(({ name }) => name)), bundles, dir);
+    return calibration;
+  } catch (cause) {
+    const isNeeded = options.calibration !== undefined || needsCalibration(options);
+    const isAboutIt = cause instanceof VlmExecutorError && cause.code.startsWith("CALIBRATION_");
+    if (isNeeded || !isAboutIt) throw cause;
+    return undefined;
+  }
 }
 
 /** Reads sparsity allocations. @throws as `readCalibration` */

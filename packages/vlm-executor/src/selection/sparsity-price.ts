@@ -1,0 +1,102 @@
+import { budgetRows, createSelector } from "@neuron-chunking/chunk-selector";
+import type { LagrangeSelector } from "@neuron-chunking/chunk-selector";
+import type { LatencyTable } from "@neuron-chunking/latency-model";
+import type { BundleInfo } from "@neuron-chunking/weight-store";
+
+/** A stored matrix with an input to try prices on. */
+export interface TriedMatrix {
+  readonly info: Pick<BundleInfo, "rows" | "rowBytes">;
+  /** Error of the layer's output per share of importance lost. */
+  readonly weight: number;
+  /** [rows] in stored order */
+  readonly importance: Float32Array;
+}
+
+/** The price is found to within this, relative. */
+const PRECISION = 0.005;
+/** Steps by which a price is looked for: factors of 4, then halves of the logarithm. */
+const FACTOR = 4;
+const MOST_FACTORS = 30;
+
+/**
+ * The price, error of a layer's output per ns, at which these inputs take the modelled read time that they take at equal
+ * importance: each matrix with at least what top-k keeps of its input at `sparsity`.
+ *
+ * @param sparsity above 0
+ */
+export function priceOfSparsity(
+  matrices: readonly TriedMatrix[],
+  sparsity: number,
+  table: LatencyTable,
+): number {
+  const maxRows = matrices.reduce((most, { info }) => Math.max(most, info.rows), 1);
+  const trial = new Trial(matrices, createSelector("lagrange", { maxRows }), table);
+  const { readNs, price: first } = trial.atEqualImportance(sparsity);
+  // What is read falls with the price.
+  let low = first;
+  let high = first;
+  for (let i = 0; i < MOST_FACTORS && trial.readNsAt(low) < readNs; i++) low /= FACTOR;
+  for (let i = 0; i < MOST_FACTORS && trial.readNsAt(high) >= readNs; i++) high *= FACTOR;
+  while (high > low * (1 + PRECISION)) {
+    const middle = Math.sqrt(low * high);
+    if (trial.readNsAt(middle) >= readNs) low = middle;
+    else high = middle;
+  }
+  return low;
+}
+
+/** What a pass of the given inputs would read. */
+class Trial {
+  private readonly totals: readonly number[];
+
+  constructor(
+    private readonly matrices: readonly TriedMatrix[],
+    private readonly selector: LagrangeSelector,
+    private readonly table: LatencyTable,
+  ) {
+    this.totals = matrices.map(({ importance }) => importance.reduce((sum, v) => sum + v, 0));
+  }
+
+  /** Modelled read time, and the mean, by logarithm, of the prices that the matrices come to. */
+  atEqualImportance(sparsity: number): { readNs: number; price: number } {
+    let readNs = 0;
+    let logs = 0;
+    let priced = 0;
+    for (const [i, { info, weight, importance }] of this.matrices.entries()) {
+      const { rows, rowBytes } = info;
+      const { selector, table } = this;
+      const matchTopkRows = budgetRows(rows, sparsity);
+      selector.select({ importance, rows, rowBytes, table, matchTopkRows, effort: "quick" });
+      const { latencyNs, pricePerNs } = selector.solution;
+      readNs += latencyNs;
+      if (!(pricePerNs > 0 && Number.isFinite(pricePerNs) && this.totals[i] > 0)) continue;
+      logs += Math.log((pricePerNs * weight) / this.totals[i]);
+      priced += 1;
+    }
+    return { readNs, price: priced > 0 ? Math.exp(logs / priced) : this.breakEven() };
+  }
+
+  readNsAt(price: number): number {
+    let readNs = 0;
+    for (const [i, { info, weight, importance }] of this.matrices.entries()) {
+      // Nothing is worth reading for an input of zeros, at any price.
+      if (this.totals[i] === 0) continue;
+      const { rows, rowBytes } = info;
+      const pricePerNs = (price * this.totals[i]) / weight;
+      this.selector.select({ importance, rows, rowBytes, table: this.table, pricePerNs });
+      readNs += this.selector.solution.latencyNs;
+    }
+    return readNs;
+  }
+
+  /** The worth of everything over its cost. */
+  private breakEven(): number {
+    let worth = 0;
+    let denseNs = 0;
+    for (const { info, weight } of this.matrices) {
+      worth += weight;
+      denseNs += this.table.latencyNs(info.rows * info.rowBytes);
+    }
+    return worth / denseNs;
+  }
+}
