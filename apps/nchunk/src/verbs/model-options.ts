@@ -30,6 +30,7 @@ export interface ModelOptions extends CalibratedOptions {
   contextLength?: number;
   memoryBudget?: number;
   maxPicturePixels?: number;
+  prefetch?: "auto" | "always" | "off";
 }
 
 export function addModelOptions(command: Command, defaultPolicy: PolicyName): Command {
@@ -93,6 +94,12 @@ export function addModelOptions(command: Command, defaultPolicy: PolicyName): Co
       "--max-picture-pixels <count>",
       "with a budget, largest picture (width times height; default: 4194304)",
       parsePositiveInteger,
+    )
+    .addOption(
+      new Option(
+        "--prefetch <when>",
+        "read rows of the last pass before it is known that this one needs them; changes no output (default: auto)",
+      ).choices(["auto", "always", "off"]),
     );
 }
 
@@ -119,7 +126,8 @@ export async function resolveModel(
   // Only policies that price their reads wait for a measurement.
   const needsProfile = PRICING_POLICIES.has(options.policy) || options.device !== undefined;
   const source = needsProfile ? await chooseProfile(options.device, imageDir, signal) : undefined;
-  const { sparsity, threshold, threads, contextLength, memoryBudget, maxPicturePixels } = options;
+  const { sparsity, threshold, threads, contextLength, memoryBudget } = options;
+  const { maxPicturePixels, prefetch } = options;
   const openOptions = {
     policy: options.policy,
     ...selection,
@@ -131,6 +139,7 @@ export async function resolveModel(
     ...(contextLength === undefined ? {} : { contextLength }),
     ...(memoryBudget === undefined ? {} : { memoryBudgetBytes: memoryBudget }),
     ...(maxPicturePixels === undefined ? {} : { maxPicturePixels }),
+    ...(prefetch === undefined ? {} : { prefetch }),
   };
   return { imageDir, openOptions };
 }

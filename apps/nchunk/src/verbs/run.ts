@@ -2,7 +2,7 @@ import type { Answer, Phase } from "@neuron-chunking/vlm-executor";
 import type { Command } from "commander";
 import { parsePositiveInteger, parseSeed, parseTemperature, parseTopP } from "../options";
 import { formatBytes, formatNs } from "../terminal/format";
-import { addReads, meanChunkRows, noReads } from "../totals";
+import { addReads, meanChunkRows, noReads, type ReadTotals } from "../totals";
 import { addModelOptions, openModel, type ModelOptions } from "./model-options";
 import { describeWeights } from "../weight-formats";
 import { runVerb } from "./run-verb";
@@ -53,6 +53,12 @@ function describeModelled(answer: Answer): string {
     .join("; ");
 }
 
+function describeAhead({ bytesAhead, bytesAheadUsed }: ReadTotals): string {
+  if (bytesAhead === 0) return "";
+  const vain = formatBytes(bytesAhead - bytesAheadUsed);
+  return ` (${formatBytes(bytesAhead)} ahead, ${vain} of that in vain)`;
+}
+
 function describe(answer: Answer, options: RunOptions, weights: string): string {
   const sum = noReads();
   addReads(sum, answer.totals);
@@ -60,7 +66,7 @@ function describe(answer: Answer, options: RunOptions, weights: string): string 
     `${answer.policy} (${answer.accuracy}${rule(answer, options)}; ${weights}): ` +
     `prompt ${answer.promptTokens} tokens in ${formatNs(answer.prefillNs)}, ` +
     `${answer.tokenIds.length} tokens at ${answer.tokensPerSecond.toFixed(1)} per second; ` +
-    `read ${formatBytes(sum.bytesRead)} in ${sum.chunks} chunks of ${meanChunkRows(sum).toFixed(1)} rows, ` +
+    `read ${formatBytes(sum.bytesRead)} in ${sum.chunks} chunks of ${meanChunkRows(sum).toFixed(1)} rows${describeAhead(sum)}, ` +
     `I/O ${formatNs(sum.ioNs)}, compute ${formatNs(sum.computeNs)}, waiting for reads ${formatNs(sum.stallNs)}; ` +
     `modelled per pass: ${describeModelled(answer)}` +
     (answer.pricePerNs === undefined ? "" : `; --price ${answer.pricePerNs.toPrecision(3)}`)
