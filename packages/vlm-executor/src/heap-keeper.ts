@@ -30,15 +30,39 @@ export class HeapKeeper {
   check(): void {
     const { total_heap_size: heap, external_memory: external } = getHeapStatistics();
     if (heap <= this.heapLimitBytes && external <= this.externalLimitBytes) return;
-    this.settle();
+    this.collect();
     // What is in use stays in use: do not look for it again at every step.
     const left = getHeapStatistics();
     this.heapLimitBytes = Math.max(this.heapLimitBytes, left.total_heap_size + SLACK_BYTES);
     this.externalLimitBytes = Math.max(this.externalLimitBytes, left.external_memory + SLACK_BYTES);
   }
 
-  /** Collects now: something large was let go. */
+  /**
+   * Collects now: something large was let go. Room for objects to come is given back as soon as the event loop is free,
+   * and from then on V8's young generation stays small, in the whole process.
+   */
   settle(): void {
     this.collect();
+    void shrinkYoungGeneration();
+  }
+}
+
+/**
+ * Parsing makes the young generation as large as it may be, 32 MiB and more, and a full collection leaves its size alone.
+ * What V8 does when memory is short makes it small; no other interface of every Node version leads there.
+ */
+async function shrinkYoungGeneration(): Promise<void> {
+  try {
+    const { Session } = await import("node:inspector/promises");
+    const session = new Session();
+    session.connect();
+    try {
+      await session.post("HeapProfiler.collectGarbage");
+    } finally {
+      session.disconnect();
+    }
+    setFlagsFromString("--semi-space-growth-factor=1");
+  } catch {
+    // A Node built without its inspector: the heap is larger than it could be.
   }
 }

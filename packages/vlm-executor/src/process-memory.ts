@@ -10,15 +10,17 @@ const F32_BYTES = Float32Array.BYTES_PER_ELEMENT;
  */
 
 /** Node, its code and ours, the native libraries and their threads, before anything of a model is loaded. */
-const PROCESS_BYTES = 80 * MIB;
-/** Objects and garbage of a run on V8's heap beside the tokenizer's: passes, traces, plans, young generation. */
-const HEAP_BYTES = 32 * MIB;
+const PROCESS_BYTES = 70 * MIB;
+/** Objects and garbage of a run on V8's heap beside the tokenizer's: passes, traces, plans, a young generation kept small. */
+const HEAP_BYTES = 20 * MIB;
+/** What V8 lets its heap grow to while much is parsed: garbage, and a young generation of full size. */
+const PARSING_HEAP_BYTES = 32 * MIB;
 /** A tokenizer's tables, per byte of `tokenizer.json`, collected but with holes between them. */
-const TOKENIZER_KEPT_PER_BYTE = 16;
+const TOKENIZER_KEPT_PER_BYTE = 12;
 /** The same while the file is parsed: its text, its JSON and the tables side by side. */
 const TOKENIZER_PARSED_PER_BYTE = 26;
 /** libvips and its codecs: code, and what its allocator keeps. */
-const DECODER_LIBRARY_BYTES = 12 * MIB;
+const DECODER_LIBRARY_BYTES = 8 * MIB;
 /** A picture while it is decoded, per pixel: its file, the decoder's own planes, RGB out, and a copy turned or converted. */
 const DECODED_BYTES_PER_PIXEL = 20;
 /** Rings, submission tables and views of a reader. */
@@ -46,7 +48,7 @@ export function heapBytes({ tokenizerBytes }: InputFileSizes): number {
 
 /** What opening needs for a moment, before weights are loaded, over the process's own bytes. */
 export function parsingBytes({ tokenizerBytes }: InputFileSizes): number {
-  return HEAP_BYTES + TOKENIZER_PARSED_PER_BYTE * tokenizerBytes;
+  return PARSING_HEAP_BYTES + TOKENIZER_PARSED_PER_BYTE * tokenizerBytes;
 }
 
 /** Decoding one picture of at most `pixels`. */
