@@ -23,11 +23,6 @@ constexpr FaultRates kPassingFaults{.short_read = 8000, .interrupted = 4000, .ag
 /// Faults that end a read.
 constexpr FaultRates kFatalFaults{.zero = 100, .io_error = 100, .no_device = 100};
 
-/// How much a randomised test does; more under NCHUNK_SOAK (see soak.sh).
-std::size_t effort(std::size_t usual, std::size_t soak) {
-  return std::getenv("NCHUNK_SOAK") != nullptr ? soak : usual;
-}
-
 struct Outcome {
   std::optional<Failure> failure;
   ::testing::AssertionResult landed = ::testing::AssertionSuccess();

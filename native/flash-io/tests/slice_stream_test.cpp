@@ -129,7 +129,8 @@ TEST_P(SliceStreamContract, EverySliceLandsOnceWithinTheWindow) {
   auto faults = std::make_shared<FaultySystemCalls>(seed_, kPassingFaults);
   auto reader = open(file, faults);
   faults->arm();
-  for (int round = 0; round < 25; ++round) {
+  const std::size_t rounds = effort(25, 1000);
+  for (std::size_t round = 0; round < rounds; ++round) {
     const auto slots = static_cast<std::uint32_t>(1 + random_() % 5);
     Plan plan(random_, file, reader->file().alignment_bytes(),
               static_cast<std::uint32_t>(random_() % 40), slots);
@@ -145,7 +146,7 @@ TEST_P(SliceStreamContract, EverySliceLandsOnceWithinTheWindow) {
     EXPECT_TRUE(sink.all_landed());
     expect_all(sink.landed(), plan.count());
   }
-  EXPECT_EQ(reader->counters().batches.load(), 25u);
+  EXPECT_EQ(reader->counters().batches.load(), rounds);
   EXPECT_EQ(reader->counters().request_memory_bytes.load(), 0u);
 }
 
@@ -227,7 +228,8 @@ TEST_P(SliceStreamContract, RightBytesOrATypedFailureAmongFaultsOfEveryKind) {
   auto reader = open(file, faults);
   faults->arm();
   int failed = 0;
-  for (int round = 0; round < 60; ++round) {
+  const std::size_t rounds = effort(60, 1000);
+  for (std::size_t round = 0; round < rounds; ++round) {
     Plan plan(random_, file, reader->file().alignment_bytes(), 20, 3, 8);
     RecordingSink sink;
     const auto stream = SliceStream::start(*reader, plan.slices(), sink.sink(), sink.ended());
@@ -246,7 +248,8 @@ TEST_P(SliceStreamContract, CancelledAtAnyMomentItEndsOnceAndThenNothingIsWritte
   const TestFile file(1'000'003, seed_);
   auto reader = open(file);
   int cut_short = 0;
-  for (int round = 0; round < 300; ++round) {
+  const std::size_t rounds = effort(300, 10'000);
+  for (std::size_t round = 0; round < rounds; ++round) {
     RecordingSink sink;
     std::shared_ptr<SliceStream> stream;
     const bool closes_first = random_() % 4 == 0;

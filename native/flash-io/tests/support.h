@@ -136,4 +136,9 @@ inline std::uint64_t test_seed() {
   return std::random_device{}();
 }
 
+/// How much a randomised test does; more under NCHUNK_SOAK (see soak.sh).
+inline std::size_t effort(std::size_t usual, std::size_t soak) {
+  return std::getenv("NCHUNK_SOAK") != nullptr ? soak : usual;
+}
+
 }  // namespace flash_io::testing
