@@ -98,14 +98,14 @@ struct QuantRowsAt {
   const uint8_t* quants[kRows];
   const uint8_t* ahead[kRows];
   alignas(64) float factors[kRows][kFactorGroups];  // x times scale, of each group from the first column on
-  size_t group_size;
+  size_t group_shift;                               // a group is 1 << group_shift columns
 };
 
 // y[0..32) += sum over rows of factor * quant, in an order of the target's own.
 template <size_t kRows, Dtype kDtype>
 HWY_INLINE void QuantHalfStep(const QuantRowsAt<kRows>& rows, size_t column, float* HWY_RESTRICT y) {
   constexpr size_t kVectors = 32 / kLanes;
-  const size_t group = column / rows.group_size;
+  const size_t group = column >> rows.group_shift;
   V sums[kVectors];
 #pragma GCC unroll 8
   for (size_t v = 0; v < kVectors; ++v) sums[v] = hn::LoadU(df, y + v * kLanes);
@@ -125,7 +125,7 @@ HWY_INLINE void QuantHalfStep(const QuantRowsAt<kRows>& rows, size_t column, flo
 // The same for the last `columns` < 32; whole vectors of y are written.
 template <size_t kRows, Dtype kDtype>
 HWY_INLINE void QuantRest(const QuantRowsAt<kRows>& rows, size_t column, size_t columns, float* HWY_RESTRICT y) {
-  const size_t group = column / rows.group_size;
+  const size_t group = column >> rows.group_shift;
   for (size_t j = 0; j < columns; j += kLanes) {
     const size_t lanes = columns - j < kLanes ? columns - j : kLanes;
     V sum = hn::LoadU(df, y + j);
@@ -161,7 +161,7 @@ HWY_INLINE __m512 Nibbles(__m512i words) {
 // sums[16 p + L] += sum over rows of factor * quant, for columns 8L + p of the 128 from `column` on.
 template <size_t kRows>
 HWY_INLINE void NibbleStep(const QuantRowsAt<kRows>& rows, size_t column, __m512i group_of_lane, float* HWY_RESTRICT sums) {
-  const size_t group = column / rows.group_size;
+  const size_t group = column >> rows.group_shift;
   __m512 s[8];
 #pragma GCC unroll 8
   for (size_t p = 0; p < 8; ++p) s[p] = _mm512_load_ps(sums + 16 * p);
@@ -219,7 +219,7 @@ HWY_INLINE void AddNibbleSums(const float* HWY_RESTRICT sums, float* HWY_RESTRIC
 // Columns [0, columns) of a group of rows, added to `sums`: whole steps as NibbleStep leaves them, the rest as LoadQuants does.
 template <size_t kRows>
 HWY_INLINE void NibbleBlock(const QuantRowsAt<kRows>& rows, size_t columns, float* HWY_RESTRICT sums) {
-  const __m512i group_of_lane = rows.group_size == 32 ? _mm512_set_epi32(3, 3, 3, 3, 2, 2, 2, 2, 1, 1, 1, 1, 0, 0, 0, 0)
+  const __m512i group_of_lane = rows.group_shift == 5 ? _mm512_set_epi32(3, 3, 3, 3, 2, 2, 2, 2, 1, 1, 1, 1, 0, 0, 0, 0)
                                                       : _mm512_set_epi32(1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0);
   size_t j = 0;
   for (; j + kNibbleColumns <= columns; j += kNibbleColumns) {
@@ -275,16 +275,16 @@ template <size_t kRows, Dtype kDtype>
 HWY_INLINE void QuantGroup(const QuantLayout& layout, const RowOrder& order, const float* xs, size_t row, size_t rows_ahead,
                            const QuantColumns& part, float* HWY_RESTRICT y) {
   QuantRowsAt<kRows> rows;
-  rows.group_size = layout.group_size;
-  const size_t groups = (part.columns + layout.group_size - 1) / layout.group_size;
+  rows.group_shift = layout.group_size == 32 ? 5 : 6;
+  const size_t groups = (part.columns + layout.group_size - 1) >> rows.group_shift;
 #pragma GCC unroll 4
   for (size_t i = 0; i < kRows; ++i) {
     const uint8_t* from = order.rows[row + i];
     rows.quants[i] = from + QuantBytes(kDtype, part.column);
-    ScaledScales(from + layout.scales_offset_bytes + 2 * (part.column / layout.group_size), groups, xs[row + i], rows.factors[i]);
+    ScaledScales(from + layout.scales_offset_bytes + 2 * (part.column >> rows.group_shift), groups, xs[row + i], rows.factors[i]);
     const RowOrder::Place place = order.After(row + i + rows_ahead, part.column, part.then, part.first);
     rows.ahead[i] = place.row + QuantBytes(kDtype, place.column);
-    const uint8_t* scales = place.row + layout.scales_offset_bytes + 2 * (place.column / layout.group_size);
+    const uint8_t* scales = place.row + layout.scales_offset_bytes + 2 * (place.column >> rows.group_shift);
     for (size_t b = 0; b < 2 * groups; b += 64) PrefetchNear(scales + b);
   }
 #if HWY_TARGET == HWY_AVX3
