@@ -1,5 +1,5 @@
 import { execFile } from "node:child_process";
-import { chmod, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { chmod, mkdir, mkdtemp, readdir, readFile, rm, rmdir, writeFile } from "node:fs/promises";
 import os from "node:os";
 import path from "node:path";
 import { promisify } from "node:util";
@@ -7,7 +7,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { describeE2e } from "../src/bench/e2e/describe";
 import { requireDiskSpace } from "../src/bench/e2e/disk-space";
 import { bfloat16Bits, float16Bits } from "../src/bench/e2e/half-floats";
-import { createMemoryCgroup } from "../src/bench/e2e/memory-cgroup";
+import { createMemoryCgroup, type CgroupPlace } from "../src/bench/e2e/memory-cgroup";
 import { ensureNodeLlamaCpp, NODE_LLAMA_CPP_VERSION } from "../src/bench/e2e/node-llama-cpp";
 import { summarize, type E2eCase, type E2eReport, type PeerCase } from "../src/bench/e2e/report";
 
@@ -19,11 +19,15 @@ beforeAll(async () => {
 afterAll(() => rm(folder, { recursive: true, force: true }));
 
 /** A /proc/self with these files. */
-async function place(name: string, files: Record<string, string>): Promise<{ self: string }> {
+async function place(name: string, files: Record<string, string>): Promise<CgroupPlace> {
   const self = path.join(folder, name);
   await mkdir(self);
-  for (const [file, text] of Object.entries(files)) await writeFile(path.join(self, file), text);
-  return { self };
+  await writeAll(self, files);
+  return { self, make: mkdir, remove: rmdir };
+}
+
+async function writeAll(at: string, files: Record<string, string>): Promise<void> {
+  for (const [file, text] of Object.entries(files)) await writeFile(path.join(at, file), text);
 }
 
 const V1_MOUNT = (at: string): string =>
@@ -40,7 +44,8 @@ describe("memory control group", () => {
   });
 
   it("is refused where /proc says nothing", async () => {
-    const { reason } = await createMemoryCgroup({ self: path.join(folder, "nowhere") });
+    const self = path.join(folder, "nowhere");
+    const { reason } = await createMemoryCgroup({ self, make: mkdir, remove: rmdir });
     expect(reason).toMatch(/No memory control group is mounted/);
   });
 
@@ -75,6 +80,94 @@ describe("memory control group", () => {
     );
     expect(reason).toMatch(/cannot be handed down from .*own/);
     expect(await readdir(path.join(at, "own"))).toEqual(["cgroup.subtree_control"]);
+  });
+
+  /** Version 2 at `name`, with what the kernel puts into a group that is made in it. */
+  async function version2(name: string, own: string, root = "/"): Promise<CgroupPlace> {
+    const at = path.join(folder, `${name}-mount`);
+    await mkdir(path.join(at, own), { recursive: true });
+    const mountinfo = V2_MOUNT(at).replace(" / ", ` ${root} `);
+    const base = await place(name, { cgroup: `0::/${own}\n`, mountinfo });
+    return {
+      self: base.self,
+      async make(group) {
+        await mkdir(group);
+        const control = await readFile(path.join(path.dirname(group), CONTROL), "utf8");
+        if (!control.includes("memory") || control.includes("-memory")) return;
+        const events = "low 0\nhigh 0\nmax 0\noom 0\noom_kill 0\noom_group_kill 0\n";
+        await writeAll(group, {
+          ...{ "memory.max": "max\n", "memory.swap.max": "max\n", "memory.peak": "0\n" },
+          ...{ "memory.events": events, "cgroup.procs": "" },
+        });
+      },
+      remove: (group) => rm(group, { recursive: true }),
+    };
+  }
+  const CONTROL = "cgroup.subtree_control";
+  const mounted = (name: string, ...inside: string[]): string =>
+    path.join(folder, `${name}-mount`, ...inside);
+
+  it("version 2: goes below a group that hands memory down, and leaves nothing behind", async () => {
+    const at = await version2("v2-below", "own");
+    await writeFile(mounted("v2-below", "own", CONTROL), "cpu memory\n");
+    const { group, reason } = await createMemoryCgroup(at);
+    expect(reason).toBeUndefined();
+    expect(group?.version).toBe(2);
+    expect(group?.folder).toMatch(/v2-below-mount\/own\/nchunk-bench-\d+$/);
+    await group?.remove();
+    expect(await readdir(mounted("v2-below", "own"))).toEqual([CONTROL]);
+    expect(await readFile(mounted("v2-below", "own", CONTROL), "utf8")).toBe("cpu memory\n");
+  });
+
+  it("version 2: has memory handed down for as long as the group lives", async () => {
+    const at = await version2("v2-enable", "own");
+    await writeFile(mounted("v2-enable", "own", CONTROL), "");
+    const { group } = await createMemoryCgroup(at);
+    expect(await readFile(mounted("v2-enable", "own", CONTROL), "utf8")).toBe("+memory");
+    await group?.remove();
+    expect(await readFile(mounted("v2-enable", "own", CONTROL), "utf8")).toBe("-memory");
+  });
+
+  it("version 2: goes beside its own group where that has processes in it", async () => {
+    const at = await version2("v2-beside", "slice/scope");
+    // A folder in place of the file: writing to it fails, as the kernel refuses it.
+    await mkdir(mounted("v2-beside", "slice/scope", CONTROL));
+    await writeFile(mounted("v2-beside", "slice", CONTROL), "memory pids\n");
+    const { group } = await createMemoryCgroup(at);
+    expect(group?.folder).toMatch(/v2-beside-mount\/slice\/nchunk-bench-\d+$/);
+    await group?.remove();
+    expect((await readdir(mounted("v2-beside", "slice"))).sort()).toEqual([CONTROL, "scope"]);
+  });
+
+  it("version 2: never goes above what is mounted, nor into folders above its namespace", async () => {
+    const root = await version2("v2-root", "");
+    await mkdir(mounted("v2-root", CONTROL));
+    expect((await createMemoryCgroup(root)).reason).toMatch(/cannot be handed down/);
+    const above = await version2("v2-above", "", "/../..");
+    await writeFile(mounted("v2-above", CONTROL), "memory\n");
+    expect((await createMemoryCgroup(above)).reason).toMatch(/No memory control group is mounted/);
+  });
+
+  it("version 2: a limit is set without swap, and peak and kills are those since", async () => {
+    const at = await version2("v2-limit", "own");
+    await writeFile(mounted("v2-limit", "own", CONTROL), "memory\n");
+    const { group } = await createMemoryCgroup(at);
+    if (group === undefined) throw new Error("no group");
+    const file = (name: string): string => path.join(group.folder, name);
+    await group.setLimit(1000);
+    expect(await readFile(file("memory.max"), "utf8")).toBe("1000");
+    expect(await readFile(file("memory.swap.max"), "utf8")).toBe("0");
+    await writeAll(group.folder, { "memory.peak": "998\n", "memory.events": "oom_kill 2\n" });
+    expect(await group.peakBytes()).toBe(998);
+    expect(await group.oomKills()).toBe(2);
+    await group.setLimit(2000);
+    expect(await readFile(file("memory.max"), "utf8")).toBe("2000");
+    expect(await group.peakBytes()).toBe(0);
+    expect(await group.oomKills()).toBe(0);
+    // Kernels before 5.19 do not tell.
+    await rm(file("memory.peak"));
+    expect(await group.peakBytes()).toBeUndefined();
+    await group.remove();
   });
 
   it("limits a real process, where this machine lets one be made", async (context) => {

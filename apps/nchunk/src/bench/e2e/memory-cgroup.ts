@@ -19,11 +19,17 @@ export interface MemoryCgroup {
   remove(): Promise<void>;
 }
 
-/** Where the kernel's files are; another place for tests. */
+/** Where the kernel's files are, and how groups come and go; another place for tests. */
 export interface CgroupPlace {
   /** `/proc/self` */
   readonly self: string;
+  /** Makes a group; the kernel puts the files into it. */
+  make(folder: string): Promise<unknown>;
+  /** Removes a group that no process is in. */
+  remove(folder: string): Promise<unknown>;
 }
+
+const KERNEL: CgroupPlace = { self: "/proc/self", make: mkdir, remove: rmdir };
 
 export type CgroupResult =
   | { readonly group: MemoryCgroup; readonly reason?: undefined }
@@ -39,10 +45,11 @@ function ownFolder(mount: Mount, groupPath: string): string {
   return path.join(mount.mountPoint, inside);
 }
 
-/** Makes a group below this process's own, so that limits from above keep applying. Never throws. */
-export async function createMemoryCgroup(
-  place: CgroupPlace = { self: "/proc/self" },
-): Promise<CgroupResult> {
+/**
+ * Makes a group below this process's own, so that limits from above keep applying; in version 2, where a group with
+ * processes in it cannot have one below, beside it. Never throws.
+ */
+export async function createMemoryCgroup(place: CgroupPlace = KERNEL): Promise<CgroupResult> {
   const read = (name: string): Promise<string> =>
     readFile(path.join(place.self, name), "utf8").catch(() => "");
   const paths = parseSelfCgroup(await read("cgroup"));
@@ -52,28 +59,49 @@ export async function createMemoryCgroup(
       fileSystem === "cgroup" && superOptions.split(",").includes("memory"),
   );
   const v1Path = paths.byController.get("memory");
-  if (v1 !== undefined && v1Path !== undefined) return create(1, ownFolder(v1, v1Path));
-  const v2 = mounts.find(({ fileSystem }) => fileSystem === "cgroup2");
+  if (v1 !== undefined && v1Path !== undefined) {
+    return create({ version: 1, parent: ownFolder(v1, v1Path), place });
+  }
+  // A mount of folders above this process's namespace does not tell where in them it is.
+  const v2 = mounts.find(
+    ({ fileSystem, root }) => fileSystem === "cgroup2" && !root.startsWith("/.."),
+  );
   if (v2 === undefined || paths.unified === undefined) {
     return { reason: "No memory control group is mounted here." };
   }
   const own = ownFolder(v2, paths.unified);
-  const refused = await enableMemory(own);
-  return refused === undefined ? create(2, own) : { reason: refused };
+  const handedDown = await handDownMemory(own);
+  if ("undo" in handedDown) {
+    return create({ version: 2, parent: own, place, undo: handedDown.undo });
+  }
+  const above = path.dirname(own);
+  if (own !== v2.mountPoint && (await handsDownMemory(above))) {
+    return create({ version: 2, parent: above, place });
+  }
+  return handedDown;
+}
+
+const CONTROL = "cgroup.subtree_control";
+
+async function handsDownMemory(group: string): Promise<boolean> {
+  const enabled = await readFile(path.join(group, CONTROL), "utf8").catch(() => "");
+  return enabled.split(/\s+/).includes("memory");
 }
 
 /**
  * Version 2 limits memory only in children of groups that hand the controller down, and a group with processes in it
  * may not (unless it is the root).
  */
-async function enableMemory(own: string): Promise<string | undefined> {
-  const control = path.join(own, "cgroup.subtree_control");
-  const enabled = await readFile(control, "utf8").catch(() => "");
-  if (enabled.split(/\s+/).includes("memory")) return undefined;
-  return writeFile(control, "+memory").then(
-    () => undefined,
-    (error: Error) =>
-      `The memory controller cannot be handed down from ${own} (${error.message}). ${ROOT_ADVICE}`,
+async function handDownMemory(
+  own: string,
+): Promise<{ undo: () => Promise<void> } | { reason: string }> {
+  if (await handsDownMemory(own)) return { undo: () => Promise.resolve() };
+  const set = (change: string): Promise<void> => writeFile(path.join(own, CONTROL), change);
+  return set("+memory").then(
+    () => ({ undo: () => set("-memory").catch(() => undefined) }),
+    (error: Error) => ({
+      reason: `The memory controller cannot be handed down from ${own} (${error.message}). ${ROOT_ADVICE}`,
+    }),
   );
 }
 
@@ -86,21 +114,33 @@ const FILES = {
   2: { limit: "memory.max", swap: "memory.swap.max", events: "memory.events" },
 } as const;
 
-async function create(version: 1 | 2, parent: string): Promise<CgroupResult> {
+interface NewGroup {
+  readonly version: 1 | 2;
+  readonly parent: string;
+  readonly place: CgroupPlace;
+  /** Takes back what was changed to make the group possible. */
+  readonly undo?: () => Promise<void>;
+}
+
+async function create({ version, parent, place, undo }: NewGroup): Promise<CgroupResult> {
   const folder = path.join(parent, `nchunk-bench-${process.pid}`);
+  const refuse = async (reason: string): Promise<CgroupResult> => {
+    await undo?.();
+    return { reason };
+  };
   try {
-    await mkdir(folder);
+    await place.make(folder);
   } catch (error) {
-    return { reason: `No control group can be made: ${(error as Error).message}. ${ROOT_ADVICE}` };
+    return refuse(`No control group can be made: ${(error as Error).message}. ${ROOT_ADVICE}`);
   }
   try {
     // Made by the kernel with the folder, where it is a control group and the memory controller is there.
     await readFile(path.join(folder, FILES[version].limit), "utf8");
   } catch (error) {
-    await rmdir(folder).catch(() => undefined);
-    return { reason: `The control group has no memory limit: ${(error as Error).message}.` };
+    await place.remove(folder).catch(() => undefined);
+    return refuse(`The control group has no memory limit: ${(error as Error).message}.`);
   }
-  return { group: new CgroupFolder(version, folder) };
+  return { group: new CgroupFolder(version, folder, place, undo) };
 }
 
 /** The kernel frees a dead process's memory a little after it is gone. */
@@ -113,6 +153,8 @@ class CgroupFolder implements MemoryCgroup {
   constructor(
     readonly version: 1 | 2,
     readonly folder: string,
+    private readonly place: CgroupPlace,
+    private readonly undo: (() => Promise<void>) | undefined,
   ) {}
 
   get procsFile(): string {
@@ -131,6 +173,9 @@ class CgroupFolder implements MemoryCgroup {
       await set(swap, bytes).catch(() => undefined);
       await set("memory.max_usage_in_bytes", 0);
     } else {
+      // The peak cannot be reset, and the last process's cache stays charged: only a new group has neither.
+      await this.removeFolder();
+      await this.place.make(this.folder);
       await set(limit, bytes);
       await set(swap, 0).catch(() => undefined);
     }
@@ -148,9 +193,15 @@ class CgroupFolder implements MemoryCgroup {
   }
 
   async remove(): Promise<void> {
+    await this.removeFolder();
+    await this.undo?.();
+  }
+
+  private async removeFolder(): Promise<void> {
     for (let tries = 1; ; tries += 1) {
       try {
-        return await rmdir(this.folder);
+        await this.place.remove(this.folder);
+        return;
       } catch (error) {
         const { code } = error as NodeJS.ErrnoException;
         if (code === "ENOENT") return;
