@@ -25,10 +25,11 @@ interface MatrixRequest {
   /** Calibrated error per share of importance lost; 1 without a calibration. */
   readonly weight: number;
   /**
-   * The price its last selection came to, near which the next one's is looked for first. Phases differ, but a phase
-   * lasts for many passes, and a price of another only makes the first search longer.
+   * The price its last selection came to, over the importance of all its rows: near it the next one's is looked for first. A
+   * share, because inputs differ in scale from token to token. Phases differ too, but a phase lasts for many passes, and a
+   * price of another only makes the first search longer.
    */
-  lastPricePerNs: number | undefined;
+  lastPriceShare: number | undefined;
 }
 
 /** Rows by the policy a model was opened with. */
@@ -88,9 +89,10 @@ export class PolicyRows implements RowChooser {
         : beyondPrefix(termsFor(terms, matrix, total), importance, info.rows, residentRows);
     // The resident rows hold enough.
     if (residentRows > 0 && asked.importanceTarget === 0) return { plan: this.rest.none() };
-    const plan = this.selectRest(info, importance, residentRows, asked);
+    const plan = this.selectRest(info, importance, residentRows, asked, total);
     const { pricePerNs } = this.lagrange.solution;
-    if (pricePerNs > 0 && Number.isFinite(pricePerNs)) matrix.lastPricePerNs = pricePerNs;
+    const priceShare = pricePerNs / total;
+    if (priceShare > 0 && Number.isFinite(priceShare)) matrix.lastPriceShare = priceShare;
     return {
       plan,
       pricePerNs,
@@ -133,9 +135,11 @@ export class PolicyRows implements RowChooser {
     importance: Float32Array,
     residentRows: number,
     asked: Partial<SelectionRequest>,
+    total = 0,
   ): ChunkPlan {
     const { threshold, table } = this.settings;
-    const { hyperparameters, lastPricePerNs } = this.matrix(info);
+    const { hyperparameters, lastPriceShare = 0 } = this.matrix(info);
+    const nearPricePerNs = lastPriceShare * total;
     const plan = this.selector.select({
       importance: residentRows === 0 ? importance : importance.subarray(residentRows, info.rows),
       rows: info.rows - residentRows,
@@ -143,7 +147,7 @@ export class PolicyRows implements RowChooser {
       table,
       ...asked,
       ...(threshold === undefined ? {} : { threshold }),
-      ...(lastPricePerNs === undefined ? {} : { nearPricePerNs: lastPricePerNs }),
+      ...(nearPricePerNs > 0 ? { nearPricePerNs } : {}),
       // Reading waits for it.
       effort: "quick",
       hyperparameters,
@@ -167,7 +171,7 @@ export class PolicyRows implements RowChooser {
       },
       denseNs: table.rowLatencyNs(rowBytes, rows)[rows],
       weight: calibration?.weights.get(name) ?? 1,
-      lastPricePerNs: undefined,
+      lastPriceShare: undefined,
     };
   }
 }
