@@ -44,8 +44,14 @@ struct AttentionBlock {
   size_t kv_head;
   size_t head_begin, head_end;    // query heads, all of this kv_head
   size_t token_begin, token_end;
-  float* scratch;  // AttentionScratchFloats()
+  size_t key_begin, key_end;  // key_begin a multiple of kKeyBlock
+  float* scratch;             // AttentionScratchFloats()
+  // Null: out is written. Else what these keys say is left here, for attention_merge: [tokens, heads] rows of AttentionPartialFloats().
+  float* partial;
 };
+
+// A row of the result of a range of keys: maximum of the scores, sum of exp(score - maximum), the values weighted with those.
+constexpr size_t AttentionPartialFloats(size_t head_dim) { return head_dim + 2; }
 
 struct KernelTable {
   const char* name;
@@ -88,6 +94,8 @@ struct KernelTable {
   void (*epilogue)(float* y, size_t ldy, size_t rows, size_t columns, const float* bias, Activation activation);
 
   void (*attention_block)(const AttentionBlock& block);
+  // out from partials [ranges, kv_heads][tokens, heads of a kv_head][AttentionPartialFloats()], merged in order.
+  void (*attention_merge)(const AttentionArgs& args, const float* partials, size_t ranges);
 
   void (*importance)(const float* x, size_t tokens, size_t ldx, size_t columns, float* v);
   void (*rms_norm_row)(const float* x, size_t k, const float* weight, float eps, const uint32_t* permutation, float* y);

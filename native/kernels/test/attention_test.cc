@@ -63,6 +63,9 @@ TEST_P(AttentionKernel, MatchesNaive) {
       {13, 4, 2, 72, 0, true},    {33, 2, 1, 128, 95, true},  {100, 2, 2, 72, 0, false},
       {196, 3, 3, 48, 0, true},   {50, 6, 3, 17, 150, true},  {9, 8, 1, 33, 3, false},
       {250, 1, 1, 64, 0, true},   {3, 2, 1, 1, 1, true},      {40, 28, 4, 16, 10, true}, {9, 4, 2, 18, 100, true},
+      // Few rows over several ranges of keys, the last of which some rows do not see.
+      {1, 14, 2, 64, 500, true},  {1, 28, 4, 128, 383, true}, {4, 14, 2, 64, 190, true},  {5, 6, 3, 72, 382, true},
+      {3, 2, 1, 17, 575, false},  {4, 8, 1, 33, 381, true},   {1, 1, 1, 48, 960, true},
   };
   for (const Shape& shape : shapes) {
     Check(shape);
@@ -70,20 +73,28 @@ TEST_P(AttentionKernel, MatchesNaive) {
   }
 }
 
-TEST_P(AttentionKernel, LargeScoresDoNotOverflow) { Check({20, 2, 1, 64, 120, true}, 8.0f); }
+TEST_P(AttentionKernel, LargeScoresDoNotOverflow) {
+  Check({20, 2, 1, 64, 120, true}, 8.0f);
+  Check({1, 2, 1, 64, 900, true}, 8.0f);
+}
 
 TEST_P(AttentionKernel, ThreadsDoNotChangeResults) {
-  const size_t tokens = 60, heads = 4, dim = 64, width = heads * dim;
-  const std::vector<float> q = Floats(tokens * width), keys = Floats(tokens * width), values = Floats(tokens * width);
-  const int before = Threads();
-  std::vector<std::vector<float>> results;
-  for (const int threads : {1, 3}) {
-    SetThreads(threads);
-    std::vector<float>& out = results.emplace_back(tokens * width);
-    Attention({q.data(), tokens, width, heads, heads, dim, keys.data(), values.data(), tokens, 0, true, 0.125f, out.data()});
+  struct Case {
+    size_t tokens, past;
+  };
+  for (const auto& [tokens, past] : {Case{60, 0}, Case{2, 700}}) {
+    const size_t heads = 4, dim = 64, width = heads * dim, length = past + tokens;
+    const std::vector<float> q = Floats(tokens * width), keys = Floats(length * width), values = Floats(length * width);
+    const int before = Threads();
+    std::vector<std::vector<float>> results;
+    for (const int threads : {1, 3}) {
+      SetThreads(threads);
+      std::vector<float>& out = results.emplace_back(tokens * width);
+      Attention({q.data(), tokens, width, heads, heads, dim, keys.data(), values.data(), length, past, true, 0.125f, out.data()});
+    }
+    SetThreads(before);
+    EXPECT_EQ(results[0], results[1]);
   }
-  SetThreads(before);
-  EXPECT_EQ(results[0], results[1]);
 }
 
 }  // namespace

@@ -12,6 +12,7 @@ static_assert(kKeyBlock % kPanelColumns == 0, "whole panels of keys");
 constexpr size_t kKeyPanels = kKeyBlock / kPanelColumns;
 
 struct AttentionScratch {
+  bool packs_values;     // else they are multiplied where they lie
   size_t value_panels;   // panels over head_dim
   size_t value_columns;  // value_panels * kPanelColumns
   float* queries;        // [rows / kTileRows][head_dim][kTileRows], scaled
@@ -23,8 +24,12 @@ struct AttentionScratch {
   float* weights;        // [rows], sum of exp(score - maximum)
 };
 
+// With few query rows, packing values costs more than their stride does.
+constexpr size_t kFewestPackedRows = 4 * kTileRows;
+
 HWY_INLINE AttentionScratch Carve(float* memory, size_t rows, size_t head_dim) {
   AttentionScratch s;
+  s.packs_values = rows > kFewestPackedRows || head_dim % kLanes != 0;
   s.value_panels = (head_dim + kPanelColumns - 1) / kPanelColumns;
   s.value_columns = s.value_panels * kPanelColumns;
   s.queries = memory;
@@ -67,8 +72,21 @@ HWY_INLINE void PrefetchRows(const float* rows, size_t count, size_t stride, siz
   }
 }
 
-// Packs keys [key, key + count) transposed, and their values, zeros beyond `count`.
-HWY_INLINE void PackKeyBlock(const AttentionBlock& block, size_t key, size_t count, const AttentionScratch& s) {
+// Packs `count` rows of values, `stride` floats apart, zeros beyond head_dim.
+HWY_INLINE void PackValues(const float* values, size_t stride, size_t count, size_t head_dim, const AttentionScratch& s) {
+  for (size_t p = 0; p < s.value_panels; ++p) {
+    const size_t first = p * kPanelColumns;
+    const size_t columns = head_dim - first < kPanelColumns ? head_dim - first : kPanelColumns;
+    float* to = s.values + p * kKeyBlock * kPanelColumns;
+    for (size_t i = 0; i < count; ++i, to += kPanelColumns) {
+      WidenOf<Dtype::kF32>(reinterpret_cast<const uint8_t*>(values + i * stride + first), columns, to);
+      for (size_t c = columns; c < kPanelColumns; ++c) to[c] = 0.0f;
+    }
+  }
+}
+
+// Packs keys [key, key + count), of keys below `end`, transposed, zeros beyond `count`; and their values where that is done.
+HWY_INLINE void PackKeyBlock(const AttentionBlock& block, size_t key, size_t count, size_t end, const AttentionScratch& s) {
   const AttentionArgs& args = *block.args;
   const size_t stride = args.kv_heads * args.head_dim;
   const float* keys = args.keys + key * stride + block.kv_head * args.head_dim;
@@ -79,18 +97,10 @@ HWY_INLINE void PackKeyBlock(const AttentionBlock& block, size_t key, size_t cou
     const size_t columns = count <= first ? 0 : (count - first < kPanelColumns ? count - first : kPanelColumns);
     TransposeIntoPanel(keys + first * stride, stride, args.head_dim, columns, s.keys + first * args.head_dim);
   }
-  for (size_t p = 0; p < s.value_panels; ++p) {
-    const size_t first = p * kPanelColumns;
-    const size_t columns = args.head_dim - first < kPanelColumns ? args.head_dim - first : kPanelColumns;
-    float* to = s.values + p * kKeyBlock * kPanelColumns;
-    for (size_t i = 0; i < count; ++i, to += kPanelColumns) {
-      WidenOf<Dtype::kF32>(reinterpret_cast<const uint8_t*>(values + i * stride + first), columns, to);
-      for (size_t c = columns; c < kPanelColumns; ++c) to[c] = 0.0f;
-    }
-  }
+  if (s.packs_values) PackValues(values, stride, count, args.head_dim, s);
   const size_t next = key + count;
-  if (next < args.kv_length) {
-    const size_t rows = args.kv_length - next < kKeyBlock ? args.kv_length - next : kKeyBlock;
+  if (next < end) {
+    const size_t rows = end - next < kKeyBlock ? end - next : kKeyBlock;
     PrefetchRows(keys + count * stride, rows, stride, args.head_dim);
   }
 }
@@ -153,8 +163,20 @@ HWY_INLINE void AttendTile(const QueryRows& rows, const AttentionScratch& s, siz
     const size_t columns = args.head_dim - p * kPanelColumns;
     const size_t vectors = columns >= kPanelColumns ? kPanelVectors : (columns + kLanes - 1) / kLanes;
     float* sums = s.sums + row * s.value_columns + p * kPanelColumns;
-    Tile<A::kRowMajor>(s.scores, kKeyBlock, live, count, s.values + p * kKeyBlock * kPanelColumns, vectors, sums,
-                       s.value_columns, true);
+    const size_t stride = args.kv_heads * args.head_dim;
+    const float* values = s.packs_values ? s.values + p * kKeyBlock * kPanelColumns
+                                         : args.values + key * stride + rows.block.kv_head * args.head_dim + p * kPanelColumns;
+    Tile<A::kRowMajor>(s.scores, kKeyBlock, live, count, values, vectors, sums, s.value_columns, true, nullptr,
+                       s.packs_values ? kPanelColumns : stride);
+  }
+}
+
+// For each row: maximum, weight, weighted values.
+HWY_INLINE void StorePartial(const AttentionScratch& s, size_t rows, size_t head_dim, float* partial) {
+  for (size_t row = 0; row < rows; ++row, partial += AttentionPartialFloats(head_dim)) {
+    partial[0] = s.maxima[row];
+    partial[1] = s.weights[row];
+    memcpy(partial + 2, s.sums + row * s.value_columns, head_dim * sizeof(float));
   }
 }
 
@@ -170,18 +192,52 @@ inline void AttendBlock(const AttentionBlock& block) {
     s.maxima[i] = -__builtin_inff();
     s.weights[i] = 0.0f;
   }
-  const size_t last = Visible(args, block.token_end - 1, 0, args.kv_length);
-  for (size_t key = 0; key < last; key += kKeyBlock) {
+  const size_t visible = Visible(args, block.token_end - 1, 0, args.kv_length);
+  const size_t last = visible < block.key_end ? visible : block.key_end;
+  for (size_t key = block.key_begin; key < last; key += kKeyBlock) {
     const size_t count = last - key < kKeyBlock ? last - key : kKeyBlock;
-    PackKeyBlock(block, key, count, s);
+    PackKeyBlock(block, key, count, last, s);
     for (size_t row = 0; row < rows.count; row += kTileRows) {
       AttendTile(rows, s, row, rows.count - row < kTileRows ? rows.count - row : kTileRows, key, count);
     }
+  }
+  if (block.partial != nullptr) {
+    StorePartial(s, rows.count, args.head_dim, block.partial);
+    return;
   }
   for (size_t row = 0; row < rows.count; ++row) {
     float* out = args.out + (rows.Token(row) * args.q_heads + rows.Head(row)) * args.head_dim;
     const float scale = 1.0f / s.weights[row];
     for (size_t c = 0; c < args.head_dim; ++c) out[c] = s.sums[row * s.value_columns + c] * scale;
+  }
+}
+
+// out += what a range of keys says of one query row, which is in the running state (maximum, weight, out) of the ranges before it.
+HWY_INLINE void MergePartial(const float* partial, size_t head_dim, float* maximum, float* weight, float* out) {
+  if (partial[1] == 0.0f) return;  // sees no key of this range
+  const float best = partial[0] > *maximum ? partial[0] : *maximum;
+  const float before = hn::GetLane(Exp(Broadcast(*maximum - best)));
+  const float here = hn::GetLane(Exp(Broadcast(partial[0] - best)));
+  for (size_t c = 0; c < head_dim; ++c) out[c] = out[c] * before + partial[2 + c] * here;
+  *weight = *weight * before + partial[1] * here;
+  *maximum = best;
+}
+
+inline void MergeAttention(const AttentionArgs& args, const float* partials, size_t ranges) {
+  const size_t group = args.q_heads / args.kv_heads;
+  const size_t row_floats = AttentionPartialFloats(args.head_dim);
+  for (size_t t = 0; t < args.tokens; ++t) {
+    for (size_t h = 0; h < args.q_heads; ++h) {
+      float* out = args.out + (t * args.q_heads + h) * args.head_dim;
+      float maximum = -__builtin_inff(), weight = 0.0f;
+      for (size_t c = 0; c < args.head_dim; ++c) out[c] = 0.0f;
+      for (size_t r = 0; r < ranges; ++r) {
+        const size_t row = ((r * args.kv_heads + h / group) * args.tokens + t) * group + h % group;
+        MergePartial(partials + row * row_floats, args.head_dim, &maximum, &weight, out);
+      }
+      const float scale = 1.0f / weight;
+      for (size_t c = 0; c < args.head_dim; ++c) out[c] *= scale;
+    }
   }
 }
 

@@ -22,9 +22,9 @@ enum class A {
   kRowMajor,        // a[i * a_step_row + k]
 };
 
-// c [kRows, kVectors * kLanes] (+)= a b, b [kc, kPanelColumns].
+// c [kRows, kVectors * kLanes] (+)= a b, b [kc, kPanelColumns]; rows of b are b_step apart where a is not packed.
 template <size_t kRows, size_t kVectors, A kA>
-HWY_NOINLINE void Micro(const float* HWY_RESTRICT a, size_t a_step_row, size_t kc, const float* HWY_RESTRICT b,
+HWY_NOINLINE void Micro(const float* HWY_RESTRICT a, size_t a_step_row, size_t kc, const float* HWY_RESTRICT b, size_t b_step,
                         float* HWY_RESTRICT c, size_t ldc, bool accumulate, const uint8_t* const* lines) {
   V sums[kRows][kVectors];
 #pragma GCC unroll 8
@@ -44,7 +44,7 @@ HWY_NOINLINE void Micro(const float* HWY_RESTRICT a, size_t a_step_row, size_t k
     }
     if constexpr (kA == A::kPackedPrefetch) Prefetch(lines[k]);
     a += kA == A::kRowMajor ? 1 : kTileRows;
-    b += kPanelColumns;
+    b += kA == A::kRowMajor ? b_step : kPanelColumns;
   }
 #pragma GCC unroll 8
   for (size_t i = 0; i < kRows; ++i) {
@@ -57,7 +57,7 @@ HWY_NOINLINE void Micro(const float* HWY_RESTRICT a, size_t a_step_row, size_t k
   }
 }
 
-using MicroFunction = void (*)(const float*, size_t, size_t, const float*, float*, size_t, bool, const uint8_t* const*);
+using MicroFunction = void (*)(const float*, size_t, size_t, const float*, size_t, float*, size_t, bool, const uint8_t* const*);
 
 // [rows - 1][vectors - 1]
 template <A kA>
@@ -76,13 +76,13 @@ HWY_INLINE MicroFunction MicroFor(size_t rows, size_t vectors) {
 // One tile of at most kTileRows rows; c must have room for whole vectors.
 template <A kA>
 HWY_INLINE void Tile(const float* a, size_t a_step_row, size_t rows, size_t kc, const float* b, size_t vectors, float* c,
-                     size_t ldc, bool accumulate, const uint8_t* const* lines = nullptr) {
+                     size_t ldc, bool accumulate, const uint8_t* const* lines = nullptr, size_t b_step = kPanelColumns) {
   constexpr A kRest = kA == A::kPackedPrefetch ? A::kPacked : kA;
   const size_t first = rows < kMicroRows ? rows : kMicroRows;
-  MicroFor<kA>(first, vectors)(a, a_step_row, kc, b, c, ldc, accumulate, lines);
+  MicroFor<kA>(first, vectors)(a, a_step_row, kc, b, b_step, c, ldc, accumulate, lines);
   for (size_t i = kMicroRows; i < rows; i += kMicroRows) {
     const size_t count = rows - i < kMicroRows ? rows - i : kMicroRows;
-    MicroFor<kRest>(count, vectors)(a + i * (kA == A::kRowMajor ? a_step_row : 1), a_step_row, kc, b, c + i * ldc, ldc,
+    MicroFor<kRest>(count, vectors)(a + i * (kA == A::kRowMajor ? a_step_row : 1), a_step_row, kc, b, b_step, c + i * ldc, ldc,
                                     accumulate, nullptr);
   }
 }
@@ -193,7 +193,7 @@ HWY_INLINE void PackingTile(const float* a, size_t kc, const Load& load, float* 
     PackingMicro<false>(a, kc, load, panel, y, ldy, accumulate, nullptr);
   }
   for (size_t i = kMicroRows; i < kTileRows; i += kMicroRows) {
-    MicroFor<A::kPacked>(kMicroRows, kPanelVectors)(a + i, 0, kc, panel, y + i * ldy, ldy, accumulate, nullptr);
+    MicroFor<A::kPacked>(kMicroRows, kPanelVectors)(a + i, 0, kc, panel, kPanelColumns, y + i * ldy, ldy, accumulate, nullptr);
   }
 }
 

@@ -32,6 +32,7 @@ constexpr KernelTable MakeTable(const char* name) {
       .dot_rows = DotRows,
       .epilogue = Epilogue,
       .attention_block = AttendBlock,
+      .attention_merge = MergeAttention,
       .importance = ImportanceOf,
       .rms_norm_row = RmsNormRow,
       .layer_norm_row = LayerNormRow,
