@@ -4,6 +4,7 @@ import { join } from "node:path";
 import {
   ChunkSelectorError,
   parseAllocationFileText,
+  parseCalibration,
   parseCalibrationText,
 } from "@neuron-chunking/chunk-selector";
 import type { CalibratedModel, SparsityAllocationFile } from "@neuron-chunking/chunk-selector";
@@ -39,11 +40,20 @@ export function calibratedModel({ model, bundled, source }: Manifest): Calibrate
  * @throws VlmExecutorError `CALIBRATION_MISSING`, or `CALIBRATION_INVALID` naming the field
  */
 export async function readCalibration(path: string): Promise<MeasuredCalibration> {
-  return readChecked(path, "calibration", (text) => {
-    const calibration = parseCalibrationText(text);
-    const inputs = parseTypicalInputs(JSON.parse(text));
-    return { ...calibration, ...(inputs === undefined ? {} : { inputs }) };
-  });
+  return readChecked(path, "calibration", parseMeasured);
+}
+
+/** Parsed once: a large model's has some megabytes. */
+function parseMeasured(text: string): MeasuredCalibration {
+  let json: unknown;
+  try {
+    json = JSON.parse(text);
+  } catch {
+    // Says what is wrong with it.
+    return parseCalibrationText(text);
+  }
+  const inputs = parseTypicalInputs(json);
+  return { ...parseCalibration(json), ...(inputs === undefined ? {} : { inputs }) };
 }
 
 /**

@@ -12,11 +12,14 @@ export interface TriedMatrix {
   readonly importance: Float32Array;
 }
 
-/** The price is found to within this, relative. */
-const PRECISION = 0.005;
-/** Steps by which a price is looked for: factors of 4, then halves of the logarithm. */
-const FACTOR = 4;
-const MOST_FACTORS = 30;
+/** Read time above what is wanted that is close enough, relative; as close as prices come to each other where it jumps. */
+const CLOSE_NS = 0.005;
+const CLOSE_PRICE = 0.02;
+const MOST_STEPS = 40;
+/** Where only one side is known: how the logarithm of the price answers to that of the read time, about, and how far to go. */
+const RESPONSE = 2;
+const LEAST_STEP = 0.1;
+const MOST_STEP = 3;
 
 /**
  * The price, error of a layer's output per ns, at which these inputs take the modelled read time that they take at equal
@@ -31,18 +34,26 @@ export function priceOfSparsity(
 ): number {
   const maxRows = matrices.reduce((most, { info }) => Math.max(most, info.rows), 1);
   const trial = new Trial(matrices, createSelector("lagrange", { maxRows }), table);
-  const { readNs, price: first } = trial.atEqualImportance(sparsity);
-  // What is read falls with the price.
-  let low = first;
-  let high = first;
-  for (let i = 0; i < MOST_FACTORS && trial.readNsAt(low) < readNs; i++) low /= FACTOR;
-  for (let i = 0; i < MOST_FACTORS && trial.readNsAt(high) >= readNs; i++) high *= FACTOR;
-  while (high > low * (1 + PRECISION)) {
-    const middle = Math.sqrt(low * high);
-    if (trial.readNsAt(middle) >= readNs) low = middle;
-    else high = middle;
+  const { readNs, price } = trial.atEqualImportance(sparsity);
+  if (readNs === 0) return price;
+  // Logarithms: of prices, and of the read times there over what is wanted. What is read falls with the price.
+  const low = { price: -Infinity, ratio: Infinity };
+  const high = { price: Infinity, ratio: -Infinity };
+  let at = Math.log(price);
+  for (let step = 0; step < MOST_STEPS; step++) {
+    const ratio = Math.log(trial.readNsAt(Math.exp(at)) / readNs);
+    Object.assign(ratio >= 0 ? low : high, { price: at, ratio });
+    if ((ratio >= 0 && ratio <= CLOSE_NS) || high.price - low.price <= CLOSE_PRICE) break;
+    if (low.price === -Infinity || high.price === Infinity) {
+      const away = Math.min(MOST_STEP, LEAST_STEP + RESPONSE * Math.abs(ratio));
+      at += ratio >= 0 ? away : -away;
+      continue;
+    }
+    // Where nothing is read the logarithm is no help.
+    const share = Number.isFinite(high.ratio) ? low.ratio / (low.ratio - high.ratio) : 0.5;
+    at = low.price + Math.min(0.8, Math.max(0.2, share)) * (high.price - low.price);
   }
-  return low;
+  return Math.exp(low.price === -Infinity ? at : low.price);
 }
 
 /** What a pass of the given inputs would read. */
