@@ -10,8 +10,10 @@ std::shared_ptr<SliceStream> SliceStream::start(Reader& reader, Slices slices,
                                                 const FlashIoSink& sink, Ended ended) {
   const bool ends_ascend = std::is_sorted(slices.ends.begin(), slices.ends.end());
   const std::size_t last = slices.ends.empty() ? 0 : slices.ends.back();
-  if (!ends_ascend || last != slices.requests.size() || slices.slots == 0) {
-    throw std::invalid_argument("slices must ascend to the last request, with at least one slot");
+  if (!ends_ascend || last != slices.requests.size() || slices.slots == 0 ||
+      slices.start == 0) {
+    throw std::invalid_argument(
+        "slices must ascend to the last request, with at least one slot and one to start with");
   }
   const std::shared_ptr<SliceStream> stream(
       new SliceStream(reader, std::move(slices), sink, std::move(ended)));
@@ -70,9 +72,14 @@ bool SliceStream::within_window(std::uint32_t slice) const {
   return slice < std::uint64_t{released_} + slots_.size();
 }
 
+bool SliceStream::within_start(std::uint32_t slice) const {
+  return slice < std::uint64_t{slices_.start} + std::uint64_t{3} * landed_;
+}
+
 bool SliceStream::may_submit() {
   // A slot that was released before it landed still has its read under way.
-  return !stopped_ && next_ < count() && within_window(next_) && !slot_of(next_).busy;
+  return !stopped_ && next_ < count() && within_window(next_) && within_start(next_) &&
+         !slot_of(next_).busy;
 }
 
 /// Submits what the window allows, and ends the stream when nothing is left. One thread at a time, so

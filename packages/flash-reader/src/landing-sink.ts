@@ -7,6 +7,11 @@ export type LandingSink = object;
 export interface StreamOptions {
   /** Stops what is not under way; the promise rejects with the signal's reason once the rest is done. */
   readonly signal?: AbortSignal;
+  /**
+   * About as many bytes are under way until the first slice has landed, then more with each that has: what is
+   * under way together lands together, so the first is there sooner. Default: as much as the device is driven with.
+   */
+  readonly startBytes?: number;
 }
 
 /** What a stream read. */

@@ -260,7 +260,10 @@ export class FlashReader {
     options: StreamOptions = {},
   ): Promise<StreamResult> {
     return new Promise((resolve, reject) => {
-      const { signal } = options;
+      const { signal, startBytes = Infinity } = options;
+      if (!(startBytes > 0)) {
+        throw invalid(`startBytes must be a number above 0; got ${startBytes}.`);
+      }
       this.#requireOpen();
       signal?.throwIfAborted();
       if (!(requests instanceof SliceRequests) || requests.owner !== this) {
@@ -282,6 +285,7 @@ export class FlashReader {
         landings.length,
         landings[0].bytes.buffer,
         sink,
+        requests.slicesFor(startBytes),
       );
       this.#bytesWanted += bytesWanted;
       const finish = (readNs: number, bytesRead: number): void => {

@@ -50,6 +50,17 @@ export class SliceRequests {
     return this.#bytesWanted;
   }
 
+  /** @internal The first slices that come to `bytes`, at least one. */
+  slicesFor(bytes: number): number {
+    let slice = 0;
+    let sum = 0;
+    for (let r = 0; r < this.requestCount && sum < bytes; r++) {
+      while (this.requestEnds[slice] <= r) slice++;
+      sum += this.requests[3 * r + 1];
+    }
+    return sum < bytes ? Math.max(1, this.sliceCount) : slice + 1;
+  }
+
   /** @internal Throws as `reader.prepareSlices`. */
   fill(
     planner: RequestPlanner,

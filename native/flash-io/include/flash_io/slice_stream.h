@@ -24,6 +24,9 @@ struct Slices {
   std::vector<ReadRequest> requests;
   std::vector<std::uint32_t> ends;  // [slices], ascending, the last one is requests.size()
   std::uint32_t slots = 1;          // >= 1
+  /// Slices under way until the first has landed, >= 1; each that landed makes room for three. What is
+  /// under way together lands together, so with few at first the first is there sooner.
+  std::uint32_t start = UINT32_MAX;
 };
 
 /// Reads slices in order and tells a sink of each as it lands, keeping up to `slots` of them ahead of
@@ -71,6 +74,7 @@ class SliceStream final : public std::enable_shared_from_this<SliceStream> {
   std::span<const ReadRequest> requests_of(std::uint32_t slice) const;
   Slot& slot_of(std::uint32_t slice) { return slots_[slice % slots_.size()]; }
   bool within_window(std::uint32_t slice) const;
+  bool within_start(std::uint32_t slice) const;
   bool may_submit();
   void advance(Lock lock);
   void submit(std::uint32_t slice);
