@@ -328,6 +328,7 @@ describe("describeE2e", () => {
     ratioDense: null,
     oursPeakBytes: null,
     theirsPeakBytes: null,
+    readAheadBytes: null,
     rounds: 1,
     ...rest,
   });
@@ -358,6 +359,15 @@ describe("describeE2e", () => {
     expect(text).toMatch(/50\.0 % \(2\.0 GiB\) +│ +- +│ +- +│ +0\.80 +│ +- +│ +-/);
     expect(text).toContain("At 50.0 %: ours: It was killed for lack of memory.");
     expect(text).toContain("128.0 KiB ahead");
+  });
+
+  it("says what was read ahead for llama.cpp where that is not the system's setting", () => {
+    const text = describeE2e(
+      report({ peer: [peer(0.25, {}), peer(0.5, { theirs: 1, readAheadBytes: 2 ** 20 })] }),
+    );
+    expect(text).toMatch(
+      /read 1\.0 MiB ahead for llama\.cpp \(--peer-read-ahead\).* 128\.0 KiB, as before/,
+    );
   });
 
   it("says why there is no comparison", () => {

@@ -1,9 +1,6 @@
-import { realpath, stat } from "node:fs/promises";
 import os from "node:os";
 import type { DeviceProfile } from "@neuron-chunking/latency-model";
 import { cacheFolder } from "../../cache";
-import { storageOf } from "../../doctor/block-device";
-import { systemFiles } from "../../doctor/system-files";
 import { withProgress } from "../../terminal/progress";
 import { benchModel, ensureGguf, ensureImage } from "./bench-model";
 import { runCases } from "./case-section";
@@ -12,6 +9,7 @@ import type { ModelShape } from "./model-shape";
 import { createMemoryCgroup, type MemoryCgroup } from "./memory-cgroup";
 import { ensureNodeLlamaCpp, NODE_LLAMA_CPP_VERSION, type InstallResult } from "./node-llama-cpp";
 import { NO_TIME_LEFT, runPeer } from "./peer-section";
+import { ReadAhead } from "./read-ahead";
 import { summarize, type E2eReport, type PeerCase } from "./report";
 
 /** Of all weights. */
@@ -23,6 +21,8 @@ export interface BenchE2eOptions {
   readonly profile: DeviceProfile;
   /** Whether llama.cpp is compared with. */
   readonly peer: boolean;
+  /** What the kernel is to read ahead while llama.cpp runs; undefined: as the system has it. */
+  readonly peerReadAheadBytes: number | undefined;
   /** When the verb began, by `performance.now()`. */
   readonly startedMs: number;
   readonly signal: AbortSignal;
@@ -39,6 +39,8 @@ const loadPerCore = (): number => os.loadavg()[0] / os.availableParallelism();
 export async function benchE2e(options: BenchE2eOptions): Promise<E2eReport> {
   const { folder, effort, profile, signal } = options;
   const loadBefore = loadPerCore();
+  const readAhead = await ReadAhead.of(folder);
+  if (options.peerReadAheadBytes !== undefined) await readAhead.requireSettable();
   const model = await benchModel(folder, effort.shape, SEED);
   // One waits for the network while the other writes; neither runs while something is measured.
   const [imageDir, installed] = await Promise.all([
@@ -48,7 +50,7 @@ export async function benchE2e(options: BenchE2eOptions): Promise<E2eReport> {
   const { cases, overlaps } = await withProgress("Measuring", (report) =>
     runCases({ model, imageDir, work: effort.work, profile, report, signal }),
   );
-  const compared = await compare(options, installed);
+  const compared = await compare(options, readAhead, installed);
   const notes = [effort.shape.note ?? ""];
   if (compared.peer.length > 0 && effort.peerShape?.note !== undefined) {
     notes.push(`Beside llama.cpp: ${effort.peerShape.note}`);
@@ -65,17 +67,10 @@ export async function benchE2e(options: BenchE2eOptions): Promise<E2eReport> {
     conditions: {
       threads: os.availableParallelism(),
       loadPerCore: [loadBefore, loadPerCore()],
-      readAheadBytes: await readAheadOf(folder),
+      readAheadBytes: await readAhead.bytes(),
       peerVersion: compared.peer.length > 0 ? `node-llama-cpp ${NODE_LLAMA_CPP_VERSION}` : null,
     },
   };
-}
-
-/** What the kernel reads ahead of a memory-mapped file is much of how fast llama.cpp is when memory is short. */
-async function readAheadOf(folder: string): Promise<number | null> {
-  const { dev } = await stat(folder);
-  const { disks } = await storageOf(systemFiles(), await realpath(folder), dev);
-  return disks[0]?.readAheadBytes ?? null;
 }
 
 /** Where llama.cpp is, or why it is not compared with. */
@@ -90,27 +85,34 @@ async function installPeer({ peer, effort, signal }: BenchE2eOptions): Promise<I
   return ensureNodeLlamaCpp(await cacheFolder("peer"), signal);
 }
 
-async function compare(options: BenchE2eOptions, installed: InstallResult): Promise<Compared> {
+async function compare(
+  options: BenchE2eOptions,
+  readAhead: ReadAhead,
+  installed: InstallResult,
+): Promise<Compared> {
   const { peerShape } = options.effort;
   if (installed.dir === undefined) return { peer: [], peerSkipped: installed.reason };
-  if (peerShape === undefined || !hasTime(options)) return { peer: [], peerSkipped: NO_TIME_LEFT };
+  if (peerShape === undefined || remainingMs(options) <= 0) {
+    return { peer: [], peerSkipped: NO_TIME_LEFT };
+  }
   const { group, reason } = await createMemoryCgroup();
   if (group === undefined) return { peer: [], peerSkipped: reason };
   try {
-    return { peer: await comparePeer(options, peerShape, group, installed.dir) };
+    return {
+      peer: await comparePeer(options, peerShape, { group, readAhead, moduleDir: installed.dir }),
+    };
   } finally {
     await group.remove();
   }
 }
 
-const hasTime = ({ startedMs, effort }: BenchE2eOptions): boolean =>
-  performance.now() - startedMs < effort.budgetMs;
+const remainingMs = ({ startedMs, effort }: BenchE2eOptions): number =>
+  effort.budgetMs - (performance.now() - startedMs);
 
 async function comparePeer(
   options: BenchE2eOptions,
   peerShape: ModelShape,
-  group: MemoryCgroup,
-  moduleDir: string,
+  where: { group: MemoryCgroup; readAhead: ReadAhead; moduleDir: string },
 ): Promise<PeerCase[]> {
   const { folder, effort, profile, signal } = options;
   const model = await benchModel(folder, peerShape, SEED);
@@ -121,13 +123,13 @@ async function comparePeer(
       model,
       imageDir,
       ggufFile,
-      moduleDir,
-      group,
+      ...where,
+      peerReadAheadBytes: options.peerReadAheadBytes,
       work: effort.peerWork,
       rounds: effort.peerRounds,
       withDense: effort.peerDense,
       profile,
-      hasTime: () => hasTime(options),
+      remainingMs: () => remainingMs(options),
       report,
       signal,
     }),

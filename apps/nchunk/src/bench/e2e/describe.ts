@@ -59,12 +59,30 @@ function peerSection({ peer, peerSkipped, conditions }: E2eReport): string[] {
       ["memory", `ours, ${first.policy}`, "ours, dense", "llama.cpp", "times as fast", "dense"],
       peer.map(peerRow),
     ),
-    ...(readAheadBytes === null
-      ? []
-      : [`The kernel reads ${formatBytes(readAheadBytes)} ahead on this disk, for llama.cpp.`]),
+    ...readAheadLines(peer, readAheadBytes),
     ...peer.flatMap(({ memoryFraction, reason }) =>
       reason === undefined ? [] : [`At ${formatPercent(memoryFraction)}: ${reason}`],
     ),
+  ];
+}
+
+/** Linux reads this much ahead unless told otherwise. */
+const USUAL_READ_AHEAD_BYTES = 128 * 1024;
+
+function readAheadLines(peer: readonly PeerCase[], systemBytes: number | null): string[] {
+  if (systemBytes === null) return [];
+  const used = peer.find(({ readAheadBytes }) => readAheadBytes !== null)?.readAheadBytes;
+  if (used !== undefined && used !== null && used !== systemBytes) {
+    return [
+      `The kernel read ${formatBytes(used)} ahead for llama.cpp (--peer-read-ahead); this disk's setting is ${formatBytes(systemBytes)}, as before.`,
+    ];
+  }
+  const usual =
+    systemBytes === USUAL_READ_AHEAD_BYTES
+      ? "Linux's default"
+      : `Linux's default is ${formatBytes(USUAL_READ_AHEAD_BYTES)}`;
+  return [
+    `The kernel reads ${formatBytes(systemBytes)} ahead on this disk, for llama.cpp; ${usual}.`,
   ];
 }
 

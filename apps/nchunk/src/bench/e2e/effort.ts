@@ -14,10 +14,11 @@ export interface Effort {
   readonly peerShape: ModelShape | undefined;
   readonly work: Work;
   readonly peerWork: Work;
+  /** At most; where time is short, as many as fit it. */
   readonly peerRounds: number;
   /** Whether the comparison has our exact policy too. */
   readonly peerDense: boolean;
-  /** No comparison is begun after so long. */
+  /** The comparison is shared out over what is left of this, and nothing of it is begun after. */
   readonly budgetMs: number;
 }
 
@@ -27,9 +28,9 @@ const DEFAULT: Effort = {
   peerShape: SHAPES["7b-small-part"],
   work: { prefillTokens: 32, frames: 1, decodeTokens: 8, phaseMs: 500 },
   peerWork: { prefillTokens: 8, frames: 0, decodeTokens: 5, phaseMs: 2000 },
-  peerRounds: 1,
+  peerRounds: 3,
   peerDense: false,
-  budgetMs: 41_000,
+  budgetMs: 44_000,
 };
 
 const THOROUGH: Effort = {

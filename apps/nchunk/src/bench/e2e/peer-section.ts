@@ -9,8 +9,9 @@ import type { BenchModel } from "./bench-model";
 import { contextOf, SPARSITY } from "./case-section";
 import type { E2ePolicy, ExecutorRequest, LlamaRequest, Work } from "./child-protocol";
 import type { MemoryCgroup } from "./memory-cgroup";
+import type { ReadAhead } from "./read-ahead";
 import type { PeerCase } from "./report";
-import { ChildFailure, runChild } from "./run-child";
+import { ChildFailure, runChild, type ChildOptions } from "./run-child";
 
 export const MEMORY_FRACTIONS = [0.25, 0.5, 0.75] as const;
 /** What `nchunk run` uses where answers may be approximate. */
@@ -19,6 +20,11 @@ const LOSSY_POLICY: E2ePolicy = "lagrange";
 const LIMIT_TO_BUDGET = 1.05;
 /** Opening and one token must be possible in this; a multiple of the time that decoding may take. */
 const TIMEOUT_PHASES = 10;
+/** A round may take so much longer than the last. */
+const ROUND_SLACK = 1.1;
+/** Starting, opening and the prompt; with this left over, a token or two are decoded. */
+const RUN_OVERHEAD_MS = 1500;
+const LEAST_PHASE_MS = 300;
 
 /** Why a comparison is missing in a run that must end soon. */
 export const NO_TIME_LEFT =
@@ -34,8 +40,11 @@ export interface PeerOptions {
   readonly rounds: number;
   readonly withDense: boolean;
   readonly profile: DeviceProfile;
-  /** Whether there is time for one more comparison. */
-  readonly hasTime: () => boolean;
+  readonly readAhead: ReadAhead;
+  /** What the kernel is to read ahead while llama.cpp runs; undefined: as the system has it. */
+  readonly peerReadAheadBytes: number | undefined;
+  /** Time that is left for the comparison. */
+  readonly remainingMs: () => number;
   readonly report: ReportProgress;
   readonly signal: AbortSignal;
 }
@@ -45,36 +54,73 @@ type Contender = "ours" | "oursDense" | "theirs";
 interface Decoded {
   readonly tokensPerSecond: number;
   readonly peakBytes: number | undefined;
+  /** Of llama.cpp's runs, where it is known. */
+  readonly readAheadBytes: number | null;
 }
 
-/** Every limit, smallest first. */
+/** One limit and what has come of it so far. */
+interface Limit {
+  readonly memoryFraction: number;
+  readonly bytes: number;
+  readonly decoded: Record<Contender, Decoded[]>;
+  readonly reasons: Set<string>;
+  rounds: number;
+}
+
+/** Rounds of every limit, smallest first, so that all of them get the same care; a second round only where it fits. */
 export async function runPeer(options: PeerOptions): Promise<PeerCase[]> {
-  const cases: PeerCase[] = [];
-  for (const [index, memoryFraction] of MEMORY_FRACTIONS.entries()) {
-    options.report(
-      index / MEMORY_FRACTIONS.length,
-      `beside llama.cpp in ${memoryFraction * 100} % of the model's size`,
-    );
-    cases.push(await compareAt(memoryFraction, options));
+  const { model, rounds, remainingMs } = options;
+  const limits = MEMORY_FRACTIONS.map((memoryFraction): Limit => ({
+    memoryFraction,
+    bytes: Math.round(memoryFraction * model.sizeBytes),
+    decoded: { ours: [], oursDense: [], theirs: [] },
+    reasons: new Set(),
+    rounds: 0,
+  }));
+  let lastRoundMs = 0;
+  for (let round = 0; round < rounds && ROUND_SLACK * lastRoundMs < remainingMs(); round += 1) {
+    const startedMs = performance.now();
+    for (const [index, limit] of limits.entries()) {
+      const { memoryFraction } = limit;
+      options.report(
+        (round + index / limits.length) / rounds,
+        `beside llama.cpp in ${memoryFraction * 100} % of the model's size`,
+      );
+      if (remainingMs() > 0) await runRound(limit, round, limits.length - index, options);
+    }
+    lastRoundMs = performance.now() - startedMs;
   }
-  return cases;
+  return limits.map((limit) => peerCase(limit, model.shape.name));
 }
 
-async function compareAt(memoryFraction: number, options: PeerOptions): Promise<PeerCase> {
-  const { model, rounds, withDense, hasTime } = options;
-  const limitBytes = Math.round(memoryFraction * model.sizeBytes);
+/** All contenders once, in what is their part of the time that is left for this round. */
+async function runRound(
+  limit: Limit,
+  round: number,
+  limitsLeft: number,
+  options: PeerOptions,
+): Promise<void> {
+  const { withDense, remainingMs, work } = options;
   const contenders: Contender[] = withDense ? ["ours", "oursDense", "theirs"] : ["ours", "theirs"];
-  const decoded: Record<Contender, Decoded[]> = { ours: [], oursDense: [], theirs: [] };
-  const reasons = new Set<string>();
-  let done = 0;
-  for (; done < rounds && hasTime(); done += 1) {
-    for (const contender of alternatingOrder(contenders, done)) {
-      const result = await decodeUnder(limitBytes, contender, options);
-      if ("reason" in result) reasons.add(`${contender}: ${result.reason}`);
-      else decoded[contender].push(result);
-    }
+  let runsLeft = contenders.length * limitsLeft;
+  for (const contender of alternatingOrder(contenders, round)) {
+    const partMs = remainingMs() / runsLeft - RUN_OVERHEAD_MS;
+    const phaseMs = Math.max(LEAST_PHASE_MS, Math.min(work.phaseMs, partMs));
+    runsLeft -= 1;
+    const result = await decodeUnder(limit.bytes, contender, {
+      ...options,
+      work: { ...work, phaseMs },
+      timeoutMs: TIMEOUT_PHASES * work.phaseMs,
+    });
+    if ("reason" in result) limit.reasons.add(`${contender}: ${result.reason}`);
+    else limit.decoded[contender].push(result);
   }
-  if (done === 0) reasons.add(NO_TIME_LEFT);
+  limit.rounds += 1;
+}
+
+function peerCase(limit: Limit, model: string): PeerCase {
+  const { decoded, rounds } = limit;
+  const reasons = rounds === 0 ? [NO_TIME_LEFT] : [...limit.reasons];
   const speed = (contender: Contender): number | null =>
     middle(decoded[contender].map(({ tokensPerSecond }) => tokensPerSecond));
   const ratio = (contender: Contender): number | null => {
@@ -82,9 +128,9 @@ async function compareAt(memoryFraction: number, options: PeerOptions): Promise<
     return own === null || their === null ? null : own / their;
   };
   return {
-    model: model.shape.name,
-    memoryFraction,
-    limitBytes,
+    model,
+    memoryFraction: limit.memoryFraction,
+    limitBytes: limit.bytes,
     policy: LOSSY_POLICY,
     ours: speed("ours"),
     theirs: speed("theirs"),
@@ -93,8 +139,9 @@ async function compareAt(memoryFraction: number, options: PeerOptions): Promise<
     ratioDense: ratio("oursDense"),
     oursPeakBytes: peak(decoded.ours),
     theirsPeakBytes: peak(decoded.theirs),
-    rounds: done,
-    ...(reasons.size > 0 ? { reason: [...reasons].join(" ") } : {}),
+    readAheadBytes: decoded.theirs.at(0)?.readAheadBytes ?? null,
+    rounds,
+    ...(reasons.length > 0 ? { reason: reasons.join(" ") } : {}),
   };
 }
 
@@ -110,18 +157,18 @@ function peak(runs: readonly Decoded[]): number | null {
 async function decodeUnder(
   limitBytes: number,
   contender: Contender,
-  options: PeerOptions,
+  options: PeerOptions & { timeoutMs: number },
 ): Promise<Decoded | { reason: string }> {
-  const { group, signal, work } = options;
+  const { group, signal, timeoutMs } = options;
   await dropModelPages(options);
   await group.setLimit(limitBytes);
-  const timeoutMs = TIMEOUT_PHASES * work.phaseMs;
   try {
-    const tokensPerSecond =
+    const how = { signal, timeoutMs, group };
+    const decoded =
       contender === "theirs"
-        ? rate((await runChild(llamaRequest(options), { signal, timeoutMs, group })).decodeNs)
-        : await ownRate(ownRequest(limitBytes, contender, options), { signal, timeoutMs, group });
-    return { tokensPerSecond, peakBytes: await group.peakBytes() };
+        ? await peerRate(options, how)
+        : await ownRate(ownRequest(limitBytes, contender, options), how);
+    return { ...decoded, peakBytes: await group.peakBytes() };
   } catch (error) {
     if (!(error instanceof ChildFailure)) throw error;
     const kills = await group.oomKills();
@@ -129,13 +176,21 @@ async function decodeUnder(
   }
 }
 
-async function ownRate(
-  request: ExecutorRequest,
-  how: { signal: AbortSignal; timeoutMs: number; group: MemoryCgroup },
-): Promise<number> {
+type Rate = Pick<Decoded, "tokensPerSecond" | "readAheadBytes">;
+
+async function ownRate(request: ExecutorRequest, how: ChildOptions): Promise<Rate> {
   const { phases } = await runChild(request, how);
   const decode = phases[phases.length - 1];
-  return decode.tokens / (decode.wallNs / 1e9);
+  return { tokensPerSecond: decode.tokens / (decode.wallNs / 1e9), readAheadBytes: null };
+}
+
+function peerRate(options: PeerOptions, how: ChildOptions): Promise<Rate> {
+  const { readAhead, peerReadAheadBytes } = options;
+  return readAhead.during(peerReadAheadBytes, async () => {
+    const readAheadBytes = await readAhead.bytes();
+    const { decodeNs } = await runChild(llamaRequest(options), how);
+    return { tokensPerSecond: rate(decodeNs), readAheadBytes };
+  });
 }
 
 const rate = (tokensNs: readonly number[]): number =>

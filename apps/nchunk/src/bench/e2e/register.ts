@@ -1,6 +1,7 @@
 import { text } from "node:stream/consumers";
 import type { DeviceProfile } from "@neuron-chunking/latency-model";
 import { Option, type Command } from "commander";
+import { parsePositiveInteger } from "../../options";
 import { runVerb } from "../../verbs/run-verb";
 import { benchFolder } from "../bench-file";
 import { benchE2e } from "./bench-e2e";
@@ -18,6 +19,8 @@ interface E2eOptions {
   dir?: string;
   size: Size;
   peer: boolean;
+  /** KiB */
+  peerReadAhead?: number;
 }
 
 /** What `bench` lends every bench: its common options, and the profile of the disk. */
@@ -41,14 +44,23 @@ export function registerE2e(bench: Command, parts: BenchParts): void {
         .default("0.5b"),
     )
     .option("--no-peer", "leave out llama.cpp, which is installed for it into the cache folder")
+    .option(
+      "--peer-read-ahead <KiB>",
+      "as root: what the kernel reads ahead while llama.cpp runs (Linux's default is 128), then as before",
+      parsePositiveInteger,
+    )
     .action((options: E2eOptions) =>
       runVerb(options, async (output, signal) => {
         const startedMs = performance.now();
         const folder = await benchFolder(options.dir);
         const profile = await parts.profileFor(options, folder, signal);
         const effort = effortOf(parts.effortName(options), options.size);
-        const { peer } = options;
-        const report = await benchE2e({ folder, effort, profile, peer, startedMs, signal });
+        const { peer, peerReadAhead } = options;
+        const peerReadAheadBytes = peerReadAhead === undefined ? undefined : peerReadAhead * 1024;
+        const report = await benchE2e({
+          ...{ folder, effort, profile, peer, peerReadAheadBytes },
+          ...{ startedMs, signal },
+        });
         output.result(report);
         output.line(describeE2e(report));
       }),

@@ -32,6 +32,8 @@ export interface PeerCase {
   /** Most memory charged to the control group, page cache included. */
   readonly oursPeakBytes: number | null;
   readonly theirsPeakBytes: number | null;
+  /** What the kernel read ahead for llama.cpp, which pages as fast as that lets it; null when not known or not run. */
+  readonly readAheadBytes: number | null;
   readonly rounds: number;
   readonly reason?: string;
 }
@@ -65,7 +67,7 @@ export interface Conditions {
   readonly threads: number;
   /** Load of the last minute over the number of cores, before and after. */
   readonly loadPerCore: readonly [before: number, after: number];
-  /** What the kernel reads ahead of a memory-mapped file on this disk; null when not known. */
+  /** What the system has the kernel read ahead of a memory-mapped file on this disk; null when not known. */
   readonly readAheadBytes: number | null;
   readonly peerVersion: string | null;
 }
