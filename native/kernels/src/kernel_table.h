@@ -21,7 +21,7 @@ constexpr size_t kKeyBlock = 96;
 // Weight rows multiplied by one token after another, when there are a few.
 constexpr size_t kGemvRows = 8;
 // The same of quantised rows: their outputs are gone through less often.
-constexpr size_t kQuantGemvRows = 16;
+constexpr size_t kQuantGemvRows = 32;
 // Columns of a quantised product start at multiples of this: whole groups, and whole steps of every target.
 constexpr size_t kQuantStep = 128;
 
