@@ -89,8 +89,10 @@ HWY_INLINE void ScaledScales(const uint8_t* bytes, size_t count, float factor, f
 // Groups of the columns that are multiplied before the next row is turned to, and room for whole vectors.
 constexpr size_t kFactorGroups = kOrderedColumns / 32 + kLanes;
 
-// Rows multiplied at once. With few, outputs are loaded and stored often; with many, memory sees many streams.
+// Rows multiplied at once. With few, outputs are loaded and stored often; with many, memory sees many streams, and the rows of now
+// and next do not fit the first cache level: int8 rows that are wider than kNarrowColumns are taken by twos.
 constexpr size_t kQuantRows = 4;
+constexpr size_t kNarrowColumns = 4096;
 
 // A group of rows at the columns where they are multiplied, and what is asked for meanwhile.
 template <size_t kRows>
@@ -301,7 +303,8 @@ HWY_INLINE void GemvQuantRowsOf(const QuantLayout& layout, const RowOrder& order
     const size_t n = columns - from < width ? columns - from : width;
     const size_t here = column + from;
     const QuantColumns part{here, n, from + width < columns ? here + width : here, column};
-    const size_t rows_ahead = RowsAhead(RowBytes(kDtype, n, layout.group_size), kQuantRows);
+    const size_t together = kDtype == Dtype::kI8 && n > kNarrowColumns ? 2 : kQuantRows;
+    const size_t rows_ahead = RowsAhead(RowBytes(kDtype, n, layout.group_size), together);
     float* out = y + from;
 #if HWY_TARGET == HWY_AVX3
     // Summed apart: the order of these sums is not that of columns.
@@ -312,9 +315,10 @@ HWY_INLINE void GemvQuantRowsOf(const QuantLayout& layout, const RowOrder& order
     }
 #endif
     size_t row = 0;
-    for (; row + kQuantRows <= order.count; row += kQuantRows) {
+    for (; together == kQuantRows && row + kQuantRows <= order.count; row += kQuantRows) {
       QuantGroup<kQuantRows, kDtype>(layout, order, xs, row, rows_ahead, part, out);
     }
+    for (; row + 2 <= order.count; row += 2) QuantGroup<2, kDtype>(layout, order, xs, row, rows_ahead, part, out);
     for (; row < order.count; ++row) QuantGroup<1, kDtype>(layout, order, xs, row, rows_ahead, part, out);
 #if HWY_TARGET == HWY_AVX3
     if constexpr (kDtype == Dtype::kI4) AddNibbleBlock(sums, n, y + from);
