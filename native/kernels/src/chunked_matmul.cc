@@ -53,10 +53,13 @@ struct FewTokensSplit {
 
 FewTokensSplit SplitFewTokens(const ChunkedMatmulArgs& args, size_t rows) {
   const bool wide = args.tokens == 1 && args.n > kWideColumns;
-  const size_t columns_in_bytes = kPartBytes * args.n / RowBytes(args.dtype, args.n, args.group_size);
-  FewTokensSplit split{rows, 1, wide ? RoundUp(columns_in_bytes, kQuantStep) : args.n, 1};
-  split.parts = (args.n + split.part_columns - 1) / split.part_columns;
-  const size_t bytes = rows * RowBytes(args.dtype, args.n, args.group_size);
+  const size_t row_bytes = RowBytes(args.dtype, args.n, args.group_size);
+  const size_t bytes = rows * row_bytes;
+  FewTokensSplit split{rows, 1, args.n, 1};
+  if (wide) {
+    split.part_columns = RoundUp(kPartBytes * args.n / row_bytes, kQuantStep);
+    split.parts = (args.n + split.part_columns - 1) / split.part_columns;
+  }
   const size_t worth = std::max(kFewestItemBytes * split.parts, kWeightsToPartials * args.n * sizeof(float));
   const size_t most = std::min(bytes / worth, kMaxSlices / split.parts);
   while (2 * split.slices <= most) split.slices *= 2;

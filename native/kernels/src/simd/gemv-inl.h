@@ -53,10 +53,10 @@ struct RowOrder {
   }
 };
 
-// Rows ahead of use that kAheadBytes are, whole groups of `together`.
-HWY_INLINE size_t RowsAhead(size_t row_bytes, size_t together) {
+// How many rows ahead of use `ahead_bytes` are, whole groups of `together`.
+HWY_INLINE size_t RowsAhead(size_t row_bytes, size_t together, size_t ahead_bytes) {
   const size_t group_bytes = row_bytes * together;
-  return group_bytes >= kAheadBytes ? together : (kAheadBytes + group_bytes - 1) / group_bytes * together;
+  return group_bytes >= ahead_bytes ? together : (ahead_bytes + group_bytes - 1) / group_bytes * together;
 }
 
 // y[0..n) += sum over kRows rows of xs[i] * rows[i][0..n); as many bytes at ahead[i] are asked for.
@@ -113,7 +113,7 @@ HWY_INLINE void GemvOf(const RowOrder& order, const float* xs, size_t column, si
     const size_t n = columns - from < width ? columns - from : width;
     const size_t here = column + from;
     const size_t then = from + width < columns ? here + width : here;
-    const size_t rows_ahead = RowsAhead(n * kBytes, kTogether);
+    const size_t rows_ahead = RowsAhead(n * kBytes, kTogether, kAheadBytes);
     const auto block = [&](auto rows_together, size_t i) HWY_ATTR {
       constexpr size_t kRows = decltype(rows_together)::value;
       const uint8_t* row[kRows];

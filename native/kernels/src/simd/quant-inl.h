@@ -93,6 +93,8 @@ constexpr size_t kFactorGroups = kOrderedColumns / 32 + kLanes;
 // and next do not fit the first cache level: int8 rows that are wider than kNarrowColumns are taken by twos.
 constexpr size_t kQuantRows = 4;
 constexpr size_t kNarrowColumns = 4096;
+// How far ahead of use parts of int4 rows are asked for, which the hardware does not foresee.
+constexpr size_t kNibblePartAheadBytes = 16384;
 
 // A group of rows at the columns where they are multiplied, and what is asked for meanwhile.
 template <size_t kRows>
@@ -304,7 +306,9 @@ HWY_INLINE void GemvQuantRowsOf(const QuantLayout& layout, const RowOrder& order
     const size_t here = column + from;
     const QuantColumns part{here, n, from + width < columns ? here + width : here, column};
     const size_t together = kDtype == Dtype::kI8 && n > kNarrowColumns ? 2 : kQuantRows;
-    const size_t rows_ahead = RowsAhead(RowBytes(kDtype, n, layout.group_size), together);
+    const size_t bytes = RowBytes(kDtype, n, layout.group_size);
+    const bool is_nibble_part = kDtype == Dtype::kI4 && bytes < layout.row_bytes;
+    const size_t rows_ahead = RowsAhead(bytes, together, is_nibble_part ? kNibblePartAheadBytes : kAheadBytes);
     float* out = y + from;
 #if HWY_TARGET == HWY_AVX3
     // Summed apart: the order of these sums is not that of columns.
