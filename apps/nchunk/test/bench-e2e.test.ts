@@ -51,7 +51,7 @@ beforeAll(async () => {
   const { status, stdout, stderr } = await nchunk(args());
   if (status !== 0) throw new Error(`bench e2e ended with ${status}: ${stderr}`);
   report = JSON.parse(stdout) as Report;
-});
+}, 120_000);
 afterAll(() => rm(folder, { recursive: true, force: true }));
 
 const of = (policy: string, phase: string): Case => {
