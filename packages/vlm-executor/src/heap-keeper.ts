@@ -31,6 +31,8 @@ export class HeapKeeper {
     const { total_heap_size: heap, external_memory: external } = getHeapStatistics();
     if (heap <= this.heapLimitBytes && external <= this.externalLimitBytes) return;
     this.collect();
+    // Arrays are freed behind a collection's back, and counted as gone by the next one only.
+    if (external > this.externalLimitBytes) this.collect();
     // What is in use stays in use: do not look for it again at every step.
     const left = getHeapStatistics();
     this.heapLimitBytes = Math.max(this.heapLimitBytes, left.total_heap_size + SLACK_BYTES);

@@ -25,6 +25,20 @@ describe("HeapKeeper", () => {
     expect(getHeapStatistics().used_heap_size).toBeLessThan(before - 16 * MIB);
   });
 
+  it("frees arrays that outgrew their limit, and keeps the limit", () => {
+    const make = (): void => {
+      for (let i = 0; i < 8; i++) new Uint8Array(8 * MIB).fill(1);
+    };
+    const limit = getHeapStatistics().external_memory + 16 * MIB;
+    const keeper = new HeapKeeper(Infinity, limit);
+    for (let time = 0; time < 2; time++) {
+      make();
+      expect(getHeapStatistics().external_memory).toBeGreaterThan(limit);
+      keeper.check();
+      expect(getHeapStatistics().external_memory).toBeLessThan(limit);
+    }
+  });
+
   it("makes a grown young generation small, and it stays so", async () => {
     grow();
     grow();
