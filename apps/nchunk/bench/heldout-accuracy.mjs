@@ -2,9 +2,11 @@
 //   node apps/nchunk/bench/heldout-accuracy.mjs [questions of each kind = 1000] [policies = dense,topk,chunk,lagrange,one-price,teal]
 //     [sparsity = 0.3] [largest chunk in KiB, for chunk = as the demonstration sets it]
 //     [device whose read latencies are modelled: orin-agx, orin-nano or nvme-gen4 = nvme-gen4] [questions of each kind to skip = 0]
-// `lagrange` keeps topk's importance at the sparsity in the least modelled time. `teal` is the same with a sparsity for each
-// matrix by TEAL's allocation, and `topk-teal` topk with these. `one-price` has one price for the whole model, found
-// for the latency that `lagrange` took in the mean, so it must come after it. Prints one JSON document with, for each
+// `lagrange` keeps topk's importance at the sparsity in every matrix in the least modelled time. `teal` is the same with a sparsity
+// for each matrix by TEAL's allocation, and `topk-teal` topk with these. `one-price` has one price for the whole model, for the
+// modelled time that `lagrange` takes on the calibration's inputs (what the executor does where there is a calibration);
+// `latency-target` finds it pass by pass for the latency that `lagrange` took in the mean, so it must come after it.
+// Prints one JSON document with, for each
 // policy, accuracy by kind, the mean divergence of the first answer token's distribution from dense, KL(dense || policy) in nats,
 // and modelled latency, bytes and calibrated error per pass. Sampling is greedy; 1,000 of each kind are all there are. The
 // `@int8`, `@int8-64`, `@int4` or `@int4-64` after a policy's name runs it on the image that `nchunk convert --dtype --group-size`
@@ -176,8 +178,9 @@ const OPTIONS = {
   dense: () => ({ policy: "dense" }),
   topk: () => ({ policy: "topk", sparsity }),
   chunk: () => ({ policy: "chunk", sparsity, hyperparameters }),
-  lagrange: () => ({ policy: "lagrange", sparsity }),
-  "one-price": () => ({
+  lagrange: () => ({ policy: "lagrange", sparsity, balance: "equal-importance" }),
+  "one-price": () => ({ policy: "lagrange", sparsity }),
+  "latency-target": () => ({
     policy: "lagrange",
     latencyTargetNs: results.find(({ policy }) => policy === "lagrange").modelledNsPerPass,
   }),

@@ -6,6 +6,7 @@ import {
   readCalibration,
   requireSameModel,
   VlmExecutorError,
+  type Balance,
   type SelectionOptions,
 } from "@neuron-chunking/vlm-executor";
 import { readManifest } from "@neuron-chunking/weight-store";
@@ -19,6 +20,7 @@ export interface CalibratedOptions {
   latencyTarget?: number;
   qualityTarget?: number;
   price?: number;
+  balance?: Balance;
   calibration?: string;
   allocation?: string;
 }
@@ -57,6 +59,16 @@ export function checkCombination(options: CalibratedOptions): void {
       refuse(`${target} decides how much is read; leave out ${other}.`);
     }
   }
+  const { balance } = options;
+  if (balance !== undefined) {
+    if (options.policy !== "lagrange") {
+      refuse(`--balance works with --policy lagrange only, not with ${options.policy}.`);
+    }
+    if (target !== undefined) refuse(`${target} is one price already; leave out --balance.`);
+    if (balance === "one-price" && options.allocation !== undefined) {
+      refuse("--allocation decides for each matrix; leave out --balance one-price.");
+    }
+  }
   if (options.allocation !== undefined && ["dense", "threshold"].includes(options.policy)) {
     refuse(
       `--allocation has no effect under --policy ${options.policy}; use topk, chunk or lagrange.`,
@@ -80,6 +92,7 @@ export async function calibratedSelection(
     ...(latencyTarget === undefined ? {} : { latencyTargetNs: latencyTarget }),
     ...(qualityTarget === undefined ? {} : { qualityTarget }),
     ...(price === undefined ? {} : { pricePerNs: price }),
+    ...(options.balance === undefined ? {} : { balance: options.balance }),
     ...(file === undefined ? {} : { calibration: await readCalibration(file) }),
     ...(allocation === undefined
       ? {}

@@ -7,11 +7,13 @@ import { calibrate, measureCalibration } from "./calibration/measure.js";
 import type { CalibrateOptions, MeasureOptions } from "./calibration/measure.js";
 import {
   calibratedModel,
+  calibrationFor,
   calibrationPath,
   readCalibration,
   requireSameBundles,
   requireSameModel,
 } from "./calibration/store.js";
+import type { MeasuredCalibration } from "./calibration/typical-inputs.js";
 import { CpuBackend } from "./backend/cpu-backend.js";
 import type { ComputeBackend } from "./backend/compute-backend.js";
 import type { ModelConfig } from "./config.js";
@@ -28,7 +30,6 @@ import type { AskRequest } from "./ask.js";
 import { HeapKeeper } from "./heap-keeper.js";
 import { inputFileSizes, loadModel, planModel, readStopTokenIds } from "./open-model.js";
 import type { ModelOptions } from "./open-model.js";
-import { needsCalibration } from "./selection/settings.js";
 import { Session } from "./session.js";
 import { requireRowDtypes, weightFormats } from "./weight-dtype.js";
 import type { WeightFormat } from "./weight-dtype.js";
@@ -209,7 +210,7 @@ export class VlmExecutor {
   async measure(
     prompts: Iterable<PixelInput> | AsyncIterable<PixelInput>,
     options: MeasureOptions = {},
-  ): Promise<Calibration> {
+  ): Promise<MeasuredCalibration> {
     this.requireOpen();
     const about = calibratedModel(this.image.manifest);
     return await measureCalibration(this.model, this.image.bundles, about, prompts, options);
@@ -322,17 +323,12 @@ async function ownCalibration(
 
 /** The options with the image's own calibration, where one is needed and none was given. */
 async function withCalibration(image: FlashImage, options: OpenOptions): Promise<OpenOptions> {
-  const { dir, manifest, bundles } = image;
+  const { dir, bundles } = image;
   if (options.sparsities !== undefined) {
     requireSameBundles(new Set(Object.keys(options.sparsities)), bundles, dir);
   }
-  const calibration =
-    options.calibration ??
-    (needsCalibration(options) ? await readCalibration(calibrationPath(dir)) : undefined);
-  if (calibration === undefined) return options;
-  requireSameModel(calibration.model, manifest, dir);
-  requireSameBundles(new Set(calibration.bundles.map(({ name }) => name)), bundles, dir);
-  return { ...options, calibration };
+  const calibration = await calibrationFor(image, options);
+  return calibration === undefined ? options : { ...options, calibration };
 }
 
 function imageOptions({ directIo, profile, readTuning }: OpenOptions) {

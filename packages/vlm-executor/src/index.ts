@@ -3,6 +3,7 @@ export type { LogitsRequest, LogitsResult, OpenOptions } from "./executor.js";
 export { AnswerStream } from "./ask.js";
 export type { Answer, AskRequest } from "./ask.js";
 export type { CalibrateOptions, MeasureOptions } from "./calibration/measure.js";
+export type { MeasuredCalibration, TypicalInput } from "./calibration/typical-inputs.js";
 export {
   allocationPath,
   calibratedModel,
@@ -12,8 +13,8 @@ export {
   requireSameModel,
   writeTogether,
 } from "./calibration/store.js";
-export type { SelectionOptions } from "./selection/settings.js";
-export type { ModelOptions } from "./open-model.js";
+export type { Balance, SelectionOptions } from "./selection/settings.js";
+export type { ModelOptions, PrefetchChoice } from "./open-model.js";
 export type { PreparedPrompt, PromptRequest } from "./prompting.js";
 export type { ModelInput, PixelInput } from "./model.js";
 export type { ClipInput, PictureInput } from "./vision/encoder.js";
@@ -49,14 +50,19 @@ export type {
 } from "./inputs/index.js";
 export type {
   Activation,
+  Arrivals,
   AttentionArguments,
   Completion,
   ComputeBackend,
   HostTensor,
   LandedChunks,
   Permutation,
+  ResidentRows,
   RowDtype,
   RowFormat,
+  StreamedOutcome,
+  StreamedRows,
+  StreamLanding,
   Tensor,
   Vector,
   Weight,

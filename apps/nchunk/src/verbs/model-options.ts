@@ -33,7 +33,8 @@ export interface ModelOptions extends CalibratedOptions {
   prefetch?: "auto" | "always" | "off";
 }
 
-export function addModelOptions(command: Command, defaultPolicy: PolicyName): Command {
+/** Which rows are read. */
+function addSelectionOptions(command: Command, defaultPolicy: PolicyName): Command {
   return command
     .requiredOption("--model <dir>", "a Hugging Face checkpoint or a flash image")
     .addOption(
@@ -61,9 +62,16 @@ export function addModelOptions(command: Command, defaultPolicy: PolicyName): Co
       "lagrange: error that one ns of reading must save, the price behind both targets",
       parsePositive,
     )
+    .addOption(
+      new Option(
+        "--balance <way>",
+        "lagrange at a sparsity: one price for the model, for the reading time that topk's importance of every matrix takes, " +
+          "or that importance itself (default: one-price where there is a calibration)",
+      ).choices(["one-price", "equal-importance"]),
+    )
     .option(
       "--calibration <file>",
-      "made by `nchunk calibrate --out`; needed by the three options above (default: the flash image's own)",
+      "made by `nchunk calibrate --out`; needed by a target, a price and --balance one-price (default: the flash image's own)",
     )
     .option(
       "--allocation <teal|file>",
@@ -73,7 +81,11 @@ export function addModelOptions(command: Command, defaultPolicy: PolicyName): Co
       "--threshold <value>",
       "least importance of a kept row, for threshold",
       parseNonNegative,
-    )
+    );
+}
+
+export function addModelOptions(command: Command, defaultPolicy: PolicyName): Command {
+  return addSelectionOptions(command, defaultPolicy)
     .option(
       "--device <name>",
       "device profile: a file, or orin-agx, orin-nano, nvme-gen4 (default: this disk, measured once)",

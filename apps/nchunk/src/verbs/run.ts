@@ -31,6 +31,9 @@ function rule(answer: Answer, options: RunOptions): string {
   if (price !== undefined) return `, at a price of ${price} per ns`;
   if (answer.policy === "threshold") return "";
   const percent = `${+(answer.sparsity * 100).toFixed(1)} %`;
+  if (answer.policy === "lagrange" && answer.pricePerNs !== undefined) {
+    return `, one price for the model, for the reading time of topk's importance with ${percent} of rows left out`;
+  }
   return answer.policy === "lagrange"
     ? `, at least the importance of topk with ${percent} of rows left out`
     : `, ${percent} of rows left out`;
