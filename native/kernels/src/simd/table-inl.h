@@ -6,6 +6,7 @@
 #include "simd/gemm-inl.h"
 #include "simd/gemv-inl.h"
 #include "simd/quant-inl.h"
+#include "simd/quant-pack-inl.h"
 #include "simd/rows-inl.h"
 
 HWY_BEFORE_NAMESPACE();
