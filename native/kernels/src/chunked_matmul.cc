@@ -27,7 +27,7 @@ constexpr size_t kPartBytes = 2048;  // of a row, about
 constexpr size_t kGemvColumns = 4096;
 
 // Of the first rows of an item, asked for before anything is multiplied.
-constexpr size_t kFirstBytes = 8 * 1024;
+constexpr size_t kFirstBytes = 16 * 1024;
 
 RowList ListRows(const ChunkedMatmulArgs& args, CallScratch& scratch) {
   size_t count = 0;
