@@ -106,8 +106,9 @@ async function compare(
   }
 }
 
-const remainingMs = ({ startedMs, effort }: BenchE2eOptions): number =>
-  effort.budgetMs - (performance.now() - startedMs);
+/** Where little is read ahead llama.cpp takes what it takes: who asks for that wants its figure. */
+const remainingMs = ({ startedMs, effort, peerReadAheadBytes }: BenchE2eOptions): number =>
+  peerReadAheadBytes === undefined ? effort.budgetMs - (performance.now() - startedMs) : Infinity;
 
 async function comparePeer(
   options: BenchE2eOptions,
@@ -126,7 +127,7 @@ async function comparePeer(
       ...where,
       peerReadAheadBytes: options.peerReadAheadBytes,
       work: effort.peerWork,
-      rounds: effort.peerRounds,
+      rounds: effort.budgetMs < remainingMs(options) ? 1 : effort.peerRounds,
       withDense: effort.peerDense,
       profile,
       remainingMs: () => remainingMs(options),

@@ -20,6 +20,8 @@ const LOSSY_POLICY: E2ePolicy = "lagrange";
 const LIMIT_TO_BUDGET = 1.05;
 /** Opening and one token must be possible in this; a multiple of the time that decoding may take. */
 const TIMEOUT_PHASES = 10;
+/** The same where it was asked for that little is read ahead: each token may take half a minute. */
+const LEAST_PAGING_TIMEOUT_MS = 5 * 60_000;
 /** A round may take so much longer than the last. */
 const ROUND_SLACK = 1.1;
 /** Starting, opening and the prompt; with this left over, a token or two are decoded. */
@@ -110,7 +112,10 @@ async function runRound(
     const result = await decodeUnder(limit.bytes, contender, {
       ...options,
       work: { ...work, phaseMs },
-      timeoutMs: TIMEOUT_PHASES * work.phaseMs,
+      timeoutMs: Math.max(
+        TIMEOUT_PHASES * work.phaseMs,
+        options.peerReadAheadBytes === undefined ? 0 : LEAST_PAGING_TIMEOUT_MS,
+      ),
     });
     if ("reason" in result) limit.reasons.add(`${contender}: ${result.reason}`);
     else limit.decoded[contender].push(result);

@@ -46,7 +46,7 @@ export function registerE2e(bench: Command, parts: BenchParts): void {
     .option("--no-peer", "leave out llama.cpp, which is installed for it into the cache folder")
     .option(
       "--peer-read-ahead <KiB>",
-      "as root: what the kernel reads ahead while llama.cpp runs (Linux's default is 128), then as before",
+      "as root: what the kernel reads ahead while llama.cpp runs (Linux's default is 128), then as before; may take minutes",
       parsePositiveInteger,
     )
     .action((options: E2eOptions) =>
