@@ -45,7 +45,6 @@ class StreamedProduct {
         table_(Kernels()),
         many_tokens_(args.tokens >= kGemmTokens),
         blocks_(CutIntoBlocks(args, many_tokens_, scratch)),
-        rows_together_(IsQuantised(args.dtype) ? kQuantGemvRows : kGemvRows),
         layout_(QuantLayoutOf(args.dtype, args.n, args.group_size)),
         panels_{table_, blocks_.rows, layout_, args.x, args.tokens, args.k, args.n},
         split_(SplitOutputs(table_, args, many_tokens_, static_cast<size_t>(ThreadPool::Instance().threads()))),
@@ -159,31 +158,28 @@ class StreamedProduct {
     if (work.block_begin == 0 && !args_.accumulate) {
       for (size_t t = 0; t < args_.tokens; ++t) std::memset(args_.y + t * args_.n + column, 0, columns * sizeof(float));
     }
-    const size_t end = blocks_.Begin(work.block_end);
     for (size_t block = work.block_begin; block < work.block_end; ++block) {
-      // Never across blocks: quantised rows are summed by groups.
-      const size_t block_end = blocks_.Begin(block + 1);
-      for (size_t row = blocks_.Begin(block); row < block_end; row += rows_together_) {
-        MultiplyGroup(row, std::min(rows_together_, block_end - row), end, column, columns);
+      // Never across blocks: rows of one call may be summed up together.
+      const size_t end = blocks_.Begin(block + 1);
+      // A few rows are multiplied by all tokens while they are in cache; with one token, the more the better.
+      const size_t together = args_.tokens == 1 ? end : IsQuantised(args_.dtype) ? kQuantGemvRows : kGemvRows;
+      for (size_t row = blocks_.Begin(block); row < end; row += together) {
+        MultiplyGroup(row, std::min(together, end - row), end, column, columns);
       }
     }
   }
 
   // Rows [row, row + count); those after them, below `end`, are asked for meanwhile.
   void MultiplyGroup(size_t row, size_t count, size_t end, size_t column, size_t columns) {
-    const bool quantised = IsQuantised(args_.dtype);
-    const size_t column_bytes = quantised ? 0 : column * ElementBytes(args_.dtype);
-    const size_t next_count = std::min(rows_together_, end - row - count);
-    const uint8_t* here[2 * kQuantGemvRows];
-    for (size_t i = 0; i < count + next_count; ++i) here[i] = blocks_.rows.pointers[row + i] + column_bytes;
+    const uint8_t* const* here = blocks_.rows.pointers + row;
     for (size_t t = 0; t < args_.tokens; ++t) {
       const float* xs = packed_.data + t * blocks_.rows.count + row;
       float* y = args_.y + t * args_.n + column;
-      const size_t ahead = t == 0 ? next_count : 0;
-      if (quantised) {
+      const size_t ahead = t == 0 ? std::min(count, end - row - count) : 0;
+      if (IsQuantised(args_.dtype)) {
         table_.gemv_quant_rows(layout_, here, xs, count, column, columns, y, here + count, ahead);
       } else {
-        table_.gemv_rows(here, xs, count, args_.dtype, columns, y, here + count, ahead);
+        table_.gemv_columns(here, xs, count, args_.dtype, column, columns, y, here + count, ahead);
       }
     }
   }
@@ -192,7 +188,6 @@ class StreamedProduct {
   const KernelTable& table_;
   const bool many_tokens_;
   const RowBlocks blocks_;
-  const size_t rows_together_;  // of a product with few tokens
   const QuantLayout layout_;
   const RowPanels panels_;
   const GemmSplit split_;
