@@ -69,13 +69,6 @@ std::shared_ptr<Batch> Reader::submit(std::vector<ReadRequest> requests, Batch::
   return batch;
 }
 
-std::shared_ptr<Batch> Reader::submit_slice(std::span<const ReadRequest> requests,
-                                            Batch::Settle settle) {
-  auto batch = std::make_shared<Batch>(requests, std::move(settle));
-  backend_->submit(batch);
-  return batch;
-}
-
 void Reader::check_unchanged(Batch& settled) const {
   Failure change;
   if (!settled.failure() && !settled.cancelled() && !file_->unchanged(*calls_, change)) {

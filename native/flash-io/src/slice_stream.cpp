@@ -11,9 +11,9 @@ std::shared_ptr<SliceStream> SliceStream::start(Reader& reader, Slices slices,
   const bool ends_ascend = std::is_sorted(slices.ends.begin(), slices.ends.end());
   const std::size_t last = slices.ends.empty() ? 0 : slices.ends.back();
   if (!ends_ascend || last != slices.requests.size() || slices.slots == 0 ||
-      slices.start == 0) {
+      slices.most_under_way == 0) {
     throw std::invalid_argument(
-        "slices must ascend to the last request, with at least one slot and one to start with");
+        "slices must ascend to the last request, with at least one slot and one under way");
   }
   const std::shared_ptr<SliceStream> stream(
       new SliceStream(reader, std::move(slices), sink, std::move(ended)));
@@ -72,14 +72,10 @@ bool SliceStream::within_window(std::uint32_t slice) const {
   return slice < std::uint64_t{released_} + slots_.size();
 }
 
-bool SliceStream::within_start(std::uint32_t slice) const {
-  return slice < std::uint64_t{slices_.start} + std::uint64_t{3} * landed_;
-}
-
 bool SliceStream::may_submit() {
   // A slot that was released before it landed still has its read under way.
-  return !stopped_ && next_ < count() && within_window(next_) && within_start(next_) &&
-         !slot_of(next_).busy;
+  return !stopped_ && next_ < count() && within_window(next_) &&
+         under_way_ < slices_.most_under_way && !slot_of(next_).busy;
 }
 
 /// Submits what the window allows, and ends the stream when nothing is left. One thread at a time, so
@@ -88,11 +84,14 @@ void SliceStream::advance(Lock lock) {
   if (advancing_ || ended_) return;
   advancing_ = true;
   while (may_submit()) {
-    const std::uint32_t slice = next_++;
-    if (under_way_++ == 0) reading_since_ = Clock::now();
-    slot_of(slice).busy = true;
+    const std::uint32_t from = next_;
+    while (may_submit()) {
+      if (under_way_++ == 0) reading_since_ = Clock::now();
+      slot_of(next_++).busy = true;
+    }
+    const std::uint32_t to = next_;
     lock.unlock();
-    submit(slice);
+    submit(from, to);
     lock.lock();
   }
   advancing_ = false;
@@ -102,23 +101,28 @@ void SliceStream::advance(Lock lock) {
   finish();
 }
 
-void SliceStream::submit(std::uint32_t slice) {
-  const std::span<const ReadRequest> requests = requests_of(slice);
-  if (requests.empty()) {
-    settle(slice, nullptr);
-    return;
+/// Slices [from, to), at most as many as there are slots.
+void SliceStream::submit(std::uint32_t from, std::uint32_t to) {
+  batches_.clear();
+  for (std::uint32_t slice = from; slice < to; ++slice) {
+    const std::span<const ReadRequest> requests = requests_of(slice);
+    if (requests.empty()) continue;
+    // Small enough to be kept without an allocation; `self_` keeps this alive until all settled.
+    batches_.push_back(std::make_shared<Batch>(
+        requests, [this, slice](Batch& settled) { settle(slice, &settled); }));
   }
-  // Small enough to be kept without an allocation; `self_` keeps this alive until all settled.
-  std::shared_ptr<Batch> batch = reader_.submit_slice(
-      requests, [this, slice](Batch& settled) { settle(slice, &settled); });
   {
     const Lock lock(mutex_);
-    // It may have settled already. Nobody else submits, so the slot is not another slice's.
-    if (!slot_of(slice).busy) return;
-    slot_of(slice).batch = batch;
-    if (!stopped_) return;
+    auto batch = batches_.begin();
+    for (std::uint32_t slice = from; slice < to; ++slice) {
+      if (!requests_of(slice).empty()) slot_of(slice).batch = *batch++;
+    }
   }
-  batch->cancel();
+  // A batch that was cancelled meanwhile has settled, and nothing of it is left to claim.
+  reader_.submit_slices(batches_);
+  for (std::uint32_t slice = from; slice < to; ++slice) {
+    if (requests_of(slice).empty()) settle(slice, nullptr);
+  }
 }
 
 /// `batch` is null for a slice without requests.

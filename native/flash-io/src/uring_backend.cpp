@@ -136,15 +136,18 @@ bool UringBackend::trial_read(Failure& failure) {
   return false;
 }
 
-void UringBackend::submit(std::shared_ptr<Batch> batch) {
+void UringBackend::submit(std::shared_ptr<Batch> batch) { submit_all({&batch, 1}); }
+
+void UringBackend::submit_all(std::span<std::shared_ptr<Batch>> batches) {
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     if (successor_) {
-      successor_->submit(std::move(batch));
+      successor_->submit_all(batches);
       return;
     }
-    queue_.push_back(std::move(batch));
+    for (std::shared_ptr<Batch>& batch : batches) queue_.push_back(std::move(batch));
   }
+  // One wake for all of them.
   if (waiting_.exchange(false)) wake(wake_fd_);
 }
 

@@ -42,14 +42,14 @@ class Plan {
   }
 
   Slices slices() {
-    Slices slices{{}, {}, slots_, start_};
+    Slices slices{{}, {}, slots_, most_under_way_};
     for (std::uint32_t s = 0; s < count(); ++s) {
       for (const ReadRequest& request : pieces_[s].requests(landing(s))) slices.requests.push_back(request);
       slices.ends.push_back(static_cast<std::uint32_t>(slices.requests.size()));
     }
     return slices;
   }
-  void start_with(std::uint32_t slices) { start_ = slices; }
+  void keep_under_way(std::uint32_t slices) { most_under_way_ = slices; }
   std::uint32_t count() const { return static_cast<std::uint32_t>(pieces_.size()); }
   std::uint32_t slots() const { return slots_; }
   ::testing::AssertionResult landed(std::uint32_t slice) {
@@ -68,7 +68,7 @@ class Plan {
 
   const TestFile& file_;
   const std::uint32_t slots_;
-  std::uint32_t start_ = UINT32_MAX;
+  std::uint32_t most_under_way_ = UINT32_MAX;
   std::vector<Pieces> pieces_;
   std::vector<std::unique_ptr<GuardedLanding>> landings_;
   std::vector<std::size_t> sizes_;
@@ -136,7 +136,7 @@ TEST_P(SliceStreamContract, EverySliceLandsOnceWithinTheWindow) {
     const auto slots = static_cast<std::uint32_t>(1 + random_() % 5);
     Plan plan(random_, file, reader->file().alignment_bytes(),
               static_cast<std::uint32_t>(random_() % 40), slots);
-    if (random_() % 2 == 0) plan.start_with(static_cast<std::uint32_t>(1 + random_() % 3));
+    if (random_() % 2 == 0) plan.keep_under_way(static_cast<std::uint32_t>(1 + random_() % 3));
     RecordingSink sink;
     const auto stream = SliceStream::start(*reader, plan.slices(), sink.sink(), sink.ended());
     { const Consumers consumers(sink, plan, random_()); }
@@ -197,29 +197,25 @@ TEST_P(SliceStreamContract, ReleasesFromWithinTheReadersThread) {
   }
 }
 
-TEST_P(SliceStreamContract, StartsWithFewSlicesAndThenReadsThemAll) {
+TEST_P(SliceStreamContract, KeepsFewSlicesUnderWayWhereToldTo) {
   const TestFile file(1'000'003, seed_);
   constexpr std::uint32_t kSliceBytes = 16384;
   constexpr std::uint32_t kSlices = 40;
-  for (const std::uint32_t start : {1U, 2U, 5U}) {
+  for (const std::uint32_t most : {1U, 2U, 5U}) {
     auto reader = open(file);
     GuardedLanding landing(std::size_t{kSlices} * kSliceBytes);
-    Slices slices{{}, {}, kSlices, start};
+    Slices slices{{}, {}, kSlices, most};
     for (std::uint32_t s = 0; s < kSlices; ++s) {
       const std::uint64_t offset = std::uint64_t{s} * kSliceBytes;
       slices.requests.push_back({offset, kSliceBytes, landing.data() + offset});
       slices.ends.push_back(s + 1);
     }
-    std::atomic<int> landed{0};
-    RecordingSink sink([&](RecordingSink&, std::uint32_t) {
-      if (landed.fetch_add(1) == 0) {
-        EXPECT_LE(reader->counters().most_bytes_in_flight.load(), std::uint64_t{start} * kSliceBytes);
-      }
-    });
+    RecordingSink sink;
     SliceStream::start(*reader, slices, sink.sink(), sink.ended());
     sink.wait_for_end();
     EXPECT_TRUE(sink.all_landed());
     expect_all(sink.landed(), kSlices);
+    EXPECT_LE(reader->counters().most_bytes_in_flight.load(), std::uint64_t{most} * kSliceBytes);
     sink.close();
   }
 }

@@ -15,22 +15,35 @@ constexpr size_t kFewestGemmRows = 32;
 constexpr size_t kFewestBytes = 64 * 1024;
 constexpr size_t kMostBytes = 1024 * 1024;
 
-size_t RowsPerBlock(const StreamedMatmulArgs& args, size_t rows, bool many_tokens) {
-  const size_t wanted = rows / kWantedBlocks;
-  const size_t most = many_tokens ? kBlockChannels : std::max<size_t>(kStepRows, kMostBytes / args.row_bytes);
-  const size_t fewest = many_tokens ? kFewestGemmRows : kFewestBytes / args.row_bytes;
-  return RoundUp(std::clamp(wanted, std::min(fewest, most), most), kStepRows);
-}
+// Rows of each block, by its number.
+class BlockSizes {
+ public:
+  BlockSizes(const StreamedMatmulArgs& args, size_t rows, bool many_tokens) : rows_(rows) {
+    const size_t most = many_tokens ? kBlockChannels : std::max<size_t>(kStepRows, kMostBytes / args.row_bytes);
+    const size_t fewest = many_tokens ? kFewestGemmRows : kFewestBytes / args.row_bytes;
+    first_ = RoundUp(std::clamp(rows / kWantedBlocks, std::min(fewest, most), most), kStepRows);
+    most_ = many_tokens ? kBlockChannels : first_;
+  }
+
+  // Of the block that begins after `done` rows: small ones first and last, so that little is waited for and little is left when
+  // the last row has landed; larger ones between, which cost less.
+  size_t After(size_t done) const {
+    const size_t left = rows_ - done;
+    return RoundUp(std::clamp(std::min(done, left / 2), first_, most_), kStepRows);
+  }
+  size_t fewest() const { return first_; }
+
+ private:
+  size_t rows_;
+  size_t first_;
+  size_t most_;
+};
 
 // Takes the rows in order and cuts them.
 class Cutter {
  public:
-  Cutter(RowBlock* blocks, size_t rows_per_block, size_t window)
-      : blocks_(blocks), rows_per_block_(rows_per_block), most_slices_(static_cast<uint32_t>(std::max<size_t>(1, window / 2))) {}
-
-  void AddResident(size_t rows) {
-    for (size_t row = 0; row < rows; row = block_end_) Start(row);
-  }
+  Cutter(RowBlock* blocks, const BlockSizes& sizes, size_t window)
+      : blocks_(blocks), sizes_(sizes), most_slices_(static_cast<uint32_t>(std::max<size_t>(1, window / 2))) {}
 
   // Rows [row, row + length) lie in `slice` of stream `s`.
   void Add(size_t row, size_t length, size_t s, uint32_t slice) {
@@ -58,12 +71,12 @@ class Cutter {
     block = count_ == 0 ? RowBlock{} : blocks_[count_ - 1];
     block.begin = row;
     touched_[0] = touched_[1] = false;
-    block_end_ = row + rows_per_block_;
+    block_end_ = row + sizes_.After(row);
     ++count_;
   }
 
   RowBlock* const blocks_;
-  const size_t rows_per_block_;
+  const BlockSizes& sizes_;
   const uint32_t most_slices_;
   size_t count_ = 0;
   size_t block_end_ = 0;
@@ -75,19 +88,14 @@ class Cutter {
 }  // namespace
 
 RowBlocks CutIntoBlocks(const StreamedMatmulArgs& args, bool many_tokens, CallScratch& scratch) {
-  size_t rows = args.resident_rows;
+  size_t rows = 0;
   for (size_t p = 0; p < args.piece_count; ++p) rows += args.lengths[p];
-  RowList list{scratch.rows.Take<const uint8_t*>(rows), scratch.indices.Take<uint32_t>(rows), rows};
-  const size_t rows_per_block = RowsPerBlock(args, rows, many_tokens);
+  const RowList list{scratch.rows.Take<const uint8_t*>(rows), scratch.indices.Take<uint32_t>(rows), rows};
+  const BlockSizes sizes(args, rows, many_tokens);
   // Every piece may end a block before it is full.
-  RowBlock* blocks = scratch.blocks.Take<RowBlock>(rows / rows_per_block + args.piece_count + 3);
-  Cutter cutter(blocks, rows_per_block, args.window);
-  for (size_t row = 0; row < args.resident_rows; ++row) {
-    list.pointers[row] = args.resident + row * args.row_bytes;
-    list.channels[row] = static_cast<uint32_t>(row);
-  }
-  cutter.AddResident(args.resident_rows);
-  size_t row = args.resident_rows;
+  RowBlock* blocks = scratch.blocks.Take<RowBlock>(rows / sizes.fewest() + args.piece_count + 3);
+  Cutter cutter(blocks, sizes, args.window);
+  size_t row = 0;
   for (size_t p = 0; p < args.piece_count; ++p) {
     const size_t stream = args.slices[p] >= kSecondStream ? 1 : 0;
     const uint8_t* at = args.landings[stream] + static_cast<size_t>(args.offsets_bytes[p]);

@@ -19,7 +19,7 @@ struct RowBlock {
   uint32_t past[2];
 };
 
-// All rows of the product and their blocks, in the scratch of a call. blocks[count].begin is the number of rows.
+// The rows of all pieces and their blocks, in the scratch of a call. blocks[count].begin is the number of rows.
 struct RowBlocks {
   RowList rows;
   const RowBlock* blocks;

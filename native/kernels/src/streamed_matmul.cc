@@ -33,7 +33,10 @@ GemmSplit SplitOutputs(const KernelTable& table, const StreamedMatmulArgs& args,
     split.token_items = (args.tokens + split.tokens - 1) / split.tokens;
     return split;
   }
-  const size_t wanted = threads == 1 ? 1 : 2 * threads;
+  // Long stretches of a row at a time, or the reads of memory do not run on.
+  constexpr size_t kFewestTileBytes = 2048;
+  const size_t row_bytes = RowBytes(args.dtype, args.n, args.group_size);
+  const size_t wanted = std::clamp(row_bytes / kFewestTileBytes, threads, 2 * threads);
   const size_t columns = std::min(kMostTileColumns, RoundUp((args.n + wanted - 1) / wanted, kQuantStep));
   return {columns, (args.n + columns - 1) / columns, args.tokens, 1};
 }
@@ -210,16 +213,34 @@ class StreamedProduct {
 
 }  // namespace
 
+namespace {
+
+// y (+)= x[:, :resident_rows] W[:resident_rows, :]; returns the time it took.
+double MultiplyResident(const StreamedMatmulArgs& args) {
+  const Clock::time_point start = Clock::now();
+  const uint32_t first = 0;
+  const auto length = static_cast<uint32_t>(args.resident_rows);
+  const double offset_bytes = 0;
+  ChunkedMatmul({args.x, args.tokens, args.k, &first, &length, 1, args.resident, &offset_bytes, args.row_bytes, args.dtype,
+                 args.n, args.y, args.accumulate, args.group_size});
+  return Ns(Clock::now() - start);
+}
+
+}  // namespace
+
 bool StreamedMatmul(const StreamedMatmulArgs& args, StreamedTimes* times) {
   *times = {0, 0};
-  const bool has_rows = args.resident_rows > 0 || args.piece_count > 0;
-  if (!has_rows || args.tokens == 0 || args.n == 0) {
-    if (!args.accumulate) std::memset(args.y, 0, args.tokens * args.n * sizeof(float));
-    return true;
-  }
+  const bool has_resident = args.resident_rows > 0;
+  if (has_resident || args.piece_count == 0) times->compute_ns = MultiplyResident(args);
+  if (args.piece_count == 0 || args.tokens == 0 || args.n == 0) return true;
+  StreamedMatmulArgs rest = args;
+  rest.accumulate = args.accumulate || has_resident;
+  const double resident_ns = times->compute_ns;
   ScratchLease scratch;
-  StreamedProduct product(args, *scratch.operator->());
-  return product.Run(times);
+  StreamedProduct product(rest, *scratch.operator->());
+  const bool complete = product.Run(times);
+  times->compute_ns += resident_ns;
+  return complete;
 }
 
 }  // namespace nchunk

@@ -100,8 +100,8 @@ export interface NativeReader {
   ): number;
   /**
    * Starts a stream of `sliceCount` slices, `slots` of them ahead of what `sink` released. Requests as for `submit`,
-   * but their third number is an offset in `landing`; slice s is those before `requestEnds[s]`. `startSlices` of them are
-   * under way until the first has landed. All are copied;
+   * but their third number is an offset in `landing`; slice s is those before `requestEnds[s]`. At most `mostUnderWay`
+   * of them are under way at a time. All are copied;
    * `landing` and `sink` are kept referenced until the stream settled.
    */
   stream(
@@ -111,7 +111,7 @@ export interface NativeReader {
     slots: number,
     landing: ArrayBuffer,
     sink: LandingSink,
-    startSlices: number,
+    mostUnderWay: number,
   ): number;
   /** Stops what is not yet submitted of a batch or stream; it settles when the rest is done. */
   cancel(id: number): void;

@@ -8,10 +8,11 @@ export interface StreamOptions {
   /** Stops what is not under way; the promise rejects with the signal's reason once the rest is done. */
   readonly signal?: AbortSignal;
   /**
-   * About as many bytes are under way until the first slice has landed, then more with each that has: what is
-   * under way together lands together, so the first is there sooner. Default: as much as the device is driven with.
+   * About so many bytes at most (one slice at least) are under way at a time. What is under way together lands together, on
+   * some devices all at once: with less, each slice is there sooner, at some loss of throughput. For consumers that take longer
+   * than the device. Default: as much as the device is driven with.
    */
-  readonly startBytes?: number;
+  readonly bytesUnderWay?: number;
 }
 
 /** What a stream read. */

@@ -260,9 +260,9 @@ export class FlashReader {
     options: StreamOptions = {},
   ): Promise<StreamResult> {
     return new Promise((resolve, reject) => {
-      const { signal, startBytes = Infinity } = options;
-      if (!(startBytes > 0)) {
-        throw invalid(`startBytes must be a number above 0; got ${startBytes}.`);
+      const { signal, bytesUnderWay = Infinity } = options;
+      if (!(bytesUnderWay > 0)) {
+        throw invalid(`bytesUnderWay must be a number above 0; got ${bytesUnderWay}.`);
       }
       this.#requireOpen();
       signal?.throwIfAborted();
@@ -285,7 +285,7 @@ export class FlashReader {
         landings.length,
         landings[0].bytes.buffer,
         sink,
-        requests.slicesFor(startBytes),
+        requests.slicesFor(bytesUnderWay),
       );
       this.#bytesWanted += bytesWanted;
       const finish = (readNs: number, bytesRead: number): void => {

@@ -56,8 +56,10 @@ describeEachBackend("prepareSlices and streamSlices", (options) => {
       for (const nothing of [{}, null, undefined, 1]) {
         await expect(reader.streamSlices(requests, nothing as never)).rejects.toEqual(invalid);
       }
-      for (const startBytes of [0, -1, NaN]) {
-        await expect(reader.streamSlices(requests, sink, { startBytes })).rejects.toEqual(invalid);
+      for (const bytesUnderWay of [0, -1, NaN]) {
+        await expect(reader.streamSlices(requests, sink, { bytesUnderWay })).rejects.toEqual(
+          invalid,
+        );
       }
       await withReader(path, options, async (other) => {
         await expect(other.streamSlices(requests, sink)).rejects.toEqual(invalid);

@@ -33,8 +33,8 @@ describeEachBackend("streams", (options) => {
           reader.prepareSlices(slices, layout, landings, requests);
           const memory = landings[0].bytes.buffer;
           const sink = binding.collectingSink(false);
-          const startBytes = next(2) === 0 ? {} : { startBytes: 1 + next(500_000) };
-          const streaming = reader.streamSlices(requests, sink, startBytes);
+          const bytesUnderWay = next(2) === 0 ? {} : { bytesUnderWay: 1 + next(500_000) };
+          const streaming = reader.streamSlices(requests, sink, bytesUnderWay);
           const checked: number[] = [];
           await consume(sink, slices.count, (slice) => {
             const wrong = firstWrongPiece(

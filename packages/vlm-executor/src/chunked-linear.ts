@@ -166,10 +166,11 @@ export class ChunkedLinear {
   ): Promise<Outcome> {
     const { backend, reads } = this.streaming;
     if (plan.chunkCount === 0) return this.multiplyResident(prefix, x, y, accumulate);
-    const { signal, phase } = pass;
+    const { signal } = pass;
+    const phase = pass.rows === undefined ? pass.phase : undefined;
     let outcome: StreamedOutcome;
     try {
-      await reads.begin(this.info, plan, pass.rows === undefined ? phase : undefined, signal);
+      await reads.begin(this.info, plan, { tokens: x.rows, phase, signal });
       const resident = prefix ?? null;
       outcome = await backend.streamedMatmul(x, this.format, resident, reads, y, accumulate);
       await reads.end();

@@ -2,10 +2,11 @@ import type { ChunkPlan } from "@neuron-chunking/latency-model";
 
 /** Landing buffers of a model: for what is multiplied, and for what is read meanwhile. */
 export const LANDING_PARTS = 16;
-/** Long chunks are cut at multiples of this many rows: with rows of n * 256 bytes, at whole pages of the file. */
-const CUT_ROWS = 16;
+/** Long chunks are cut at whole pages of the file, where that takes no more than so many rows. */
+const MOST_CUT_ROWS = 16;
+const PAGE_BYTES = 4096;
 /** Little to wait for before the first is multiplied, and little to multiply after the last has landed. */
-const SLICES_PER_PLAN = 16;
+const SLICES_PER_PLAN = 14;
 /** Smaller ones wake the threads that multiply more often than it is worth. */
 const MIN_SLICE_BYTES = 1 << 18;
 
@@ -49,6 +50,7 @@ export class PlanSlicer {
   cut(plan: ChunkPlan, rowBytes: number): void {
     const { starts, lengths, slices, ends, overheadBytesPerChunk } = this;
     const sliceBytes = this.sliceBytes(plan, rowBytes);
+    const cutRows = rowsToAPage(rowBytes);
     this.count = 0;
     let pieces = 0;
     let freeBytes = sliceBytes;
@@ -64,7 +66,7 @@ export class PlanSlicer {
           end();
           continue;
         }
-        const rows = left <= room ? left : rowsToCut(row, room);
+        const rows = left <= room ? left : rowsToCut(row, room, cutRows);
         starts[pieces] = row;
         lengths[pieces] = rows;
         slices[pieces] = this.count;
@@ -88,9 +90,16 @@ export class PlanSlicer {
   }
 }
 
-/** Most rows from `row` on, but no more than `room`, that end where a chunk is well cut. */
-function rowsToCut(row: number, room: number): number {
-  const end = Math.floor((row + room) / CUT_ROWS) * CUT_ROWS;
+/** Rows after which a row starts at a page again, at most `MOST_CUT_ROWS`. */
+function rowsToAPage(rowBytes: number): number {
+  let rows = 1;
+  while (rows < MOST_CUT_ROWS && (rows * rowBytes) % PAGE_BYTES !== 0) rows *= 2;
+  return rows;
+}
+
+/** Most rows from `row` on, but no more than `room`, that end at a multiple of `cutRows`. */
+function rowsToCut(row: number, room: number, cutRows: number): number {
+  const end = Math.floor((row + room) / cutRows) * cutRows;
   return end > row ? end - row : room;
 }
 

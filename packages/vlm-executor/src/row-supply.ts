@@ -28,6 +28,15 @@ export interface ReadingAhead {
   readonly laneBytes: number;
 }
 
+/** What a plan's rows are wanted for. */
+export interface WantedFor {
+  /** That they are multiplied with. */
+  readonly tokens: number;
+  /** Without it nothing is foretold. */
+  readonly phase: Phase | undefined;
+  readonly signal: AbortSignal | undefined;
+}
+
 /** Rows that are being read for the matrix whose plan is expected next. */
 interface Expected {
   readonly info: BundleInfo;
@@ -93,22 +102,18 @@ export class RowSupply implements StreamedRows {
   }
 
   /**
-   * Starts reading `plan`, which has rows; `end` or `abandon` must come before the next. Without a phase nothing is foretold.
+   * Starts reading `plan`, which has rows; `end` or `abandon` must come before the next.
    *
    * @throws FlashReaderError
    */
-  async begin(
-    info: BundleInfo,
-    plan: ChunkPlan,
-    phase: Phase | undefined,
-    signal: AbortSignal | undefined,
-  ): Promise<void> {
+  async begin(info: BundleInfo, plan: ChunkPlan, wanted: WantedFor): Promise<void> {
+    const { phase } = wanted;
     const { totals } = this;
     totals.bytesWanted = selectedRows(plan) * info.rowBytes;
     totals.bytesAhead = totals.bytesAheadUsed = totals.bytesRead = totals.readNs = 0;
     const expected = await this.take(info);
     if (this.readingAhead === undefined || phase === undefined) {
-      this.readDemanded(info, plan, signal);
+      this.readDemanded(info, plan, wanted);
       this.show(this.demanded);
       return;
     }
@@ -120,7 +125,7 @@ export class RowSupply implements StreamedRows {
     this.current = { info, phase };
     totals.bytesAhead = selectedRows(known) * info.rowBytes;
     totals.bytesAheadUsed = selectedRows(present) * info.rowBytes;
-    this.readDemanded(info, missing, signal);
+    this.readDemanded(info, missing, wanted);
     if (expected === null) this.show(this.demanded);
     else this.show(this.mixed!.mix(this.demanded, expected.lane, present, info.rowBytes));
   }
@@ -153,7 +158,7 @@ export class RowSupply implements StreamedRows {
     await Promise.allSettled([this.end(), expected?.lane.end()]);
   }
 
-  private readDemanded(info: BundleInfo, plan: ChunkPlan, signal: AbortSignal | undefined): void {
+  private readDemanded(info: BundleInfo, plan: ChunkPlan, { tokens, signal }: WantedFor): void {
     const { offsetBytes, rowBytes } = info;
     if (plan.chunkCount === 0) {
       this.demanded.beginNone();
@@ -161,10 +166,11 @@ export class RowSupply implements StreamedRows {
       return;
     }
     const layout = { baseOffsetBytes: offsetBytes, rowBytes };
-    this.demanded.begin(plan, layout, signal, () => {
+    const onRead = (): void => {
       this.readsEndedNs = nowNs();
       this.readAhead();
-    });
+    };
+    this.demanded.begin(plan, layout, { signal, tokens, onRead });
   }
 
   /** Starts on what the next matrix will probably need. */
@@ -177,7 +183,7 @@ export class RowSupply implements StreamedRows {
     const plan = prefetcher.predict(info, current.phase, laneBytes);
     if (plan.chunkCount === 0) return;
     const lane = this.used === lanes[0] ? lanes[1] : lanes[0];
-    lane.begin(plan, { baseOffsetBytes: info.offsetBytes, rowBytes: info.rowBytes }, undefined);
+    lane.begin(plan, { baseOffsetBytes: info.offsetBytes, rowBytes: info.rowBytes });
     this.expected = { info, lane, plan };
   }
 

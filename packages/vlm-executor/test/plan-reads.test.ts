@@ -66,7 +66,7 @@ function product(values: Float32Array, tokens: number, mask: readonly boolean[])
 /** `x W` of the rows of `mask` by way of `reads`. */
 async function multiply(reads: PlanReads, x: Tensor, mask: readonly boolean[]) {
   const y = compute.createTensor(x.rows, COLUMNS);
-  reads.begin(planOf(mask), layout, undefined);
+  reads.begin(planOf(mask), layout, { tokens: x.rows });
   try {
     const outcome = await compute.streamedMatmul(x, format, null, reads, y, false);
     const values = new Float32Array(x.rows * COLUMNS);
@@ -86,7 +86,7 @@ describe.each(["io_uring", "pool"] as const)("reads of a plan, %s", (backend) =>
           fc.array(fc.boolean(), { minLength: 1, maxLength: ROWS }).filter((m) => m.includes(true)),
           fc.constant(allRows),
         ),
-        fc.constantFrom(1, 3, 16),
+        fc.constantFrom(1, 3, 64),
         async (mask, tokens) => {
           const { x, values } = inputs(tokens);
           const got = await multiply(reads, x, mask);
@@ -140,7 +140,7 @@ describe.each(["io_uring", "pool"] as const)("reads of a plan, %s", (backend) =>
     const y = compute.createTensor(2, COLUMNS);
     for (let round = 0; round < 10; round++) {
       const controller = new AbortController();
-      reads.begin(planOf(allRows), layout, controller.signal);
+      reads.begin(planOf(allRows), layout, { signal: controller.signal });
       if (round % 2 === 0) controller.abort(new Error("enough"));
       const outcome = compute.streamedMatmul(x, format, null, reads, y, false);
       controller.abort(new Error("enough"));
@@ -155,7 +155,7 @@ describe.each(["io_uring", "pool"] as const)("reads of a plan, %s", (backend) =>
 
   it("stop when they end before the product begins: nothing is read that nobody wants", async () => {
     const { reader, reads, landings } = await open(backend);
-    reads.begin(planOf(allRows), layout, undefined);
+    reads.begin(planOf(allRows), layout);
     await reads.end().catch(() => undefined);
     expect(landings.some(({ busy }) => busy)).toBe(false);
     const { x, values } = inputs(1);

@@ -115,7 +115,7 @@ async function multiply(supply: RowSupply, matrix: Matrix, mask: readonly boolea
   const y = backend.createTensor(TOKENS, COLUMNS);
   const plan = planFromMask(Uint8Array.from(mask, Number));
   try {
-    await supply.begin(info, plan, "decode", undefined);
+    await supply.begin(info, plan, { tokens: TOKENS, phase: "decode", signal: undefined });
     const outcome = await backend.streamedMatmul(x, format, null, supply, y, false);
     await supply.end();
     expect(outcome.complete).toBe(true);

@@ -64,8 +64,8 @@ class Reader {
   friend class SliceStream;
 
   Reader() = default;
-  /// One slice of a stream, which counts itself and checks the file by `check_unchanged` as it settles.
-  std::shared_ptr<Batch> submit_slice(std::span<const ReadRequest> requests, Batch::Settle settle);
+  /// Slices of a stream, which counts itself and checks the file by `check_unchanged` as they settle.
+  void submit_slices(std::span<std::shared_ptr<Batch>> batches) { backend_->submit_all(batches); }
   /// For `settle`: turns a success on a file that was changed into a failure.
   void check_unchanged(Batch& settled) const;
   bool start_backend(const OpenOptions& options, Failure& failure);

@@ -24,9 +24,9 @@ struct Slices {
   std::vector<ReadRequest> requests;
   std::vector<std::uint32_t> ends;  // [slices], ascending, the last one is requests.size()
   std::uint32_t slots = 1;          // >= 1
-  /// Slices under way until the first has landed, >= 1; each that landed makes room for three. What is
-  /// under way together lands together, so with few at first the first is there sooner.
-  std::uint32_t start = UINT32_MAX;
+  /// >= 1. What is under way together lands together, on some devices all at once: with few, each is
+  /// there sooner, at some loss of throughput.
+  std::uint32_t most_under_way = UINT32_MAX;
 };
 
 /// Reads slices in order and tells a sink of each as it lands, keeping up to `slots` of them ahead of
@@ -63,7 +63,7 @@ class SliceStream final : public std::enable_shared_from_this<SliceStream> {
   using Lock = std::unique_lock<std::mutex>;
   struct Slot {
     bool busy = false;
-    std::shared_ptr<Batch> batch;  // null while it is being submitted
+    std::shared_ptr<Batch> batch;  // null until it is submitted
   };
 
   SliceStream(Reader& reader, Slices slices, const FlashIoSink& sink, Ended ended);
@@ -74,10 +74,9 @@ class SliceStream final : public std::enable_shared_from_this<SliceStream> {
   std::span<const ReadRequest> requests_of(std::uint32_t slice) const;
   Slot& slot_of(std::uint32_t slice) { return slots_[slice % slots_.size()]; }
   bool within_window(std::uint32_t slice) const;
-  bool within_start(std::uint32_t slice) const;
   bool may_submit();
   void advance(Lock lock);
-  void submit(std::uint32_t slice);
+  void submit(std::uint32_t from, std::uint32_t to);
   void settle(std::uint32_t slice, Batch* batch);
   void stop(Lock lock);
   void finish();
@@ -92,6 +91,7 @@ class SliceStream final : public std::enable_shared_from_this<SliceStream> {
   std::condition_variable finished_changed_;
   std::shared_ptr<SliceStream> self_;  // until ended and closed
   std::vector<Slot> slots_;
+  std::vector<std::shared_ptr<Batch>> batches_;  // of the thread that submits
   std::uint32_t next_ = 0;  // the first slice that was not submitted
   std::uint32_t released_ = 0;
   std::uint32_t landed_ = 0;

@@ -36,6 +36,7 @@ class UringBackend final : public Backend {
   std::string_view name() const override { return lost_errno() == 0 ? "io_uring" : "pool"; }
   int lost_errno() const override { return lost_errno_.load(std::memory_order_acquire); }
   void submit(std::shared_ptr<Batch> batch) override;
+  void submit_all(std::span<std::shared_ptr<Batch>> batches) override;
   std::size_t memory_bytes() const override { return memory_bytes_; }
 
  private:

@@ -14,7 +14,7 @@ namespace nchunk {
 // In StreamedMatmulArgs::slices: the slice is one of the second stream.
 constexpr uint32_t kSecondStream = 0x80000000u;
 
-// Rows are multiplied in this order: those in memory, then the pieces. Piece p holds rows starts[p] .. starts[p] + lengths[p]; its
+// Rows are multiplied in this order: those in memory, as ChunkedMatmul does, then the pieces. Piece p holds rows starts[p] .. starts[p] + lengths[p]; its
 // row r lies at landings[s] + offsets_bytes[p] + r * row_bytes once its slice, of stream s, has landed. The slices of each stream ascend with the
 // pieces, and every slice has a piece.
 struct StreamedMatmulArgs {
