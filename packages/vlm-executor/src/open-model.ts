@@ -68,8 +68,11 @@ export interface ModelOptions extends SelectionOptions {
   readonly landingBytes?: number;
   /**
    * Whether rows that the last pass used are read before it is known that this one will, while the matrix before is still
-   * multiplied. `auto` (default): under `dense`, where that is certain; else where it measures as a gain. `always`: whatever there
-   * is room for (`ReadingAhead`). Traces report what was read in vain. It takes about 8 MiB, and changes no output.
+   * multiplied. `always`: whatever there is room for (`ReadingAhead`). `auto`, the default under `dense`: there the same, as
+   * nothing is read in vain; under other policies where the expected gain is positive and shows in the time of the matrix, which
+   * is tried by turns. `off`: the default
+   * under other policies, as no gain was measured there. Traces report what was read in vain. It takes about 8 MiB, and
+   * changes no output.
    */
   readonly prefetch?: PrefetchChoice;
   /**
@@ -173,7 +176,7 @@ function modelLimits(config: ModelConfig, options: ModelOptions): Limits {
       "maxPicturePixels",
       options.maxPicturePixels ?? DEFAULT_PICTURE_PIXELS,
     ),
-    prefetch: prefetchChoice(options.prefetch ?? "auto"),
+    prefetch: prefetchChoice(options.prefetch ?? defaultPrefetch(options)),
   };
 }
 
@@ -328,6 +331,10 @@ export async function inputFileSizes(dir: string): Promise<InputFileSizes> {
 
 function defaultLandingBytes({ memoryBudgetBytes }: ModelOptions): number {
   return memoryBudgetBytes === undefined ? DEFAULT_LANDING_BYTES : DEFAULT_LANDING_BYTES_IN_BUDGET;
+}
+
+function defaultPrefetch({ policy = "dense" }: ModelOptions): PrefetchChoice {
+  return policy === "dense" ? "auto" : "off";
 }
 
 function prefetchChoice(value: PrefetchChoice): PrefetchChoice {

@@ -110,7 +110,7 @@ export function addModelOptions(command: Command, defaultPolicy: PolicyName): Co
     .addOption(
       new Option(
         "--prefetch <when>",
-        "read rows of the last pass before it is known that this one needs them; changes no output (default: auto)",
+        "read rows of the last pass before it is known that this one needs them; changes no output (default: under dense)",
       ).choices(["auto", "always", "off"]),
     );
 }
