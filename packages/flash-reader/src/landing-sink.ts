@@ -8,7 +8,7 @@ export interface StreamOptions {
   /** Stops what is not under way; the promise rejects with the signal's reason once the rest is done. */
   readonly signal?: AbortSignal;
   /**
-   * About so many bytes at most (one slice at least) are under way at a time. What is under way together lands together, on
+   * About so many bytes at most (two slices at least) are under way at a time. What is under way together lands together, on
    * some devices all at once: with less, each slice is there sooner, at some loss of throughput. For consumers that take longer
    * than the device. Default: as much as the device is driven with.
    */

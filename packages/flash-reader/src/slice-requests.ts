@@ -50,7 +50,7 @@ export class SliceRequests {
     return this.#bytesWanted;
   }
 
-  /** @internal The first slices that come to `bytes`, at least one. */
+  /** @internal The first slices that come to `bytes`, at least two: with one at a time the device would wait for each. */
   slicesFor(bytes: number): number {
     let slice = 0;
     let sum = 0;
@@ -58,7 +58,7 @@ export class SliceRequests {
       while (this.requestEnds[slice] <= r) slice++;
       sum += this.requests[3 * r + 1];
     }
-    return sum < bytes ? Math.max(1, this.sliceCount) : slice + 1;
+    return Math.max(2, sum < bytes ? this.sliceCount : slice + 1);
   }
 
   /** @internal Throws as `reader.prepareSlices`. */
