@@ -31,6 +31,8 @@ export interface ExecutorRequest {
   readonly policy: E2ePolicy;
   readonly sparsity: number;
   readonly budgetBytes: number;
+  /** Where not the policy's own default. */
+  readonly prefetch?: "off";
   readonly contextLength: number;
   readonly work: Work;
   readonly profile: DeviceProfile;

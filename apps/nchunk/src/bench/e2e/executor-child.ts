@@ -41,12 +41,13 @@ export async function runExecutor(request: ExecutorRequest): Promise<ExecutorRes
 }
 
 function openOptions(request: ExecutorRequest): OpenOptions {
-  const { policy, sparsity, profile, budgetBytes, contextLength } = request;
+  const { policy, sparsity, profile, budgetBytes, contextLength, prefetch } = request;
   return {
     policy,
     ...(policy === "dense" ? {} : { sparsity }),
     profile,
     memoryBudgetBytes: budgetBytes,
+    ...(prefetch === undefined ? {} : { prefetch }),
     ...executorLimits(contextLength),
   };
 }
