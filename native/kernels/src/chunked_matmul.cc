@@ -11,8 +11,6 @@
 namespace nchunk {
 namespace {
 
-// From this many tokens on, widening the weights once into packed panels pays.
-constexpr size_t kGemmTokens = 5;
 // A product with few tokens is cut into slices of rows, which sum into partial results of their own, and one token's outputs into
 // parts where rows are wide. Both depend on the shape alone, so that sums do not depend on the number of threads; more items than
 // threads, so that a thread which is held up delays little.

@@ -15,7 +15,7 @@ constexpr size_t kFewestGemmRows = 32;
 constexpr size_t kFewestBytes = 64 * 1024;
 constexpr size_t kMostBytes = 1024 * 1024;
 
-// Rows of each block, by its number.
+// Rows of each block, by where it begins.
 class BlockSizes {
  public:
   BlockSizes(const StreamedMatmulArgs& args, size_t rows, bool many_tokens) : rows_(rows) {

@@ -11,6 +11,9 @@
 
 namespace nchunk {
 
+// Of products with rows: from this many tokens on, widening the weights once into packed panels pays.
+constexpr size_t kGemmTokens = 5;
+
 // Row i holds the weights of input channel channels[i] and starts at pointers[i].
 struct RowList {
   const uint8_t** pointers;

@@ -18,8 +18,6 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// From this many tokens on, widening the weights once into packed panels pays.
-constexpr size_t kGemmTokens = 5;
 // Of a product with few tokens: its outputs then stay in the first cache levels.
 constexpr size_t kMostTileColumns = 4096;
 
@@ -56,14 +54,14 @@ class StreamedProduct {
     PackInputs(scratch);
   }
 
-  bool Run(StreamedTimes* times) {
-    const Clock::time_point start = Clock::now();
+  // False when a stream ended before its rows had landed.
+  bool Run() {
     ThreadPool& pool = ThreadPool::Instance();
     pool.ParallelFor(static_cast<size_t>(pool.threads()), [this](size_t) { Walk(); });
-    times->stall_ns = Ns(stall_);
-    times->compute_ns = Ns(Clock::now() - start) - times->stall_ns;
     return !failed_;
   }
+  // Time in which all threads waited for rows.
+  Clock::duration stall() const { return stall_; }
 
  private:
   void PackInputs(CallScratch& scratch) {
@@ -211,35 +209,32 @@ class StreamedProduct {
   Clock::duration stall_{};
 };
 
-}  // namespace
-
-namespace {
-
-// y (+)= x[:, :resident_rows] W[:resident_rows, :]; returns the time it took.
-double MultiplyResident(const StreamedMatmulArgs& args) {
-  const Clock::time_point start = Clock::now();
+// y (+)= x[:, :resident_rows] W[:resident_rows, :]
+void MultiplyResident(const StreamedMatmulArgs& args) {
   const uint32_t first = 0;
   const auto length = static_cast<uint32_t>(args.resident_rows);
   const double offset_bytes = 0;
   ChunkedMatmul({args.x, args.tokens, args.k, &first, &length, 1, args.resident, &offset_bytes, args.row_bytes, args.dtype,
                  args.n, args.y, args.accumulate, args.group_size});
-  return Ns(Clock::now() - start);
 }
 
 }  // namespace
 
 bool StreamedMatmul(const StreamedMatmulArgs& args, StreamedTimes* times) {
-  *times = {0, 0};
+  const Clock::time_point start = Clock::now();
   const bool has_resident = args.resident_rows > 0;
-  if (has_resident || args.piece_count == 0) times->compute_ns = MultiplyResident(args);
-  if (args.piece_count == 0 || args.tokens == 0 || args.n == 0) return true;
-  StreamedMatmulArgs rest = args;
-  rest.accumulate = args.accumulate || has_resident;
-  const double resident_ns = times->compute_ns;
-  ScratchLease scratch;
-  StreamedProduct product(rest, *scratch.operator->());
-  const bool complete = product.Run(times);
-  times->compute_ns += resident_ns;
+  if (has_resident || args.piece_count == 0) MultiplyResident(args);
+  bool complete = true;
+  *times = {0, 0};
+  if (args.piece_count > 0 && args.tokens > 0 && args.n > 0) {
+    StreamedMatmulArgs rest = args;
+    rest.accumulate = args.accumulate || has_resident;
+    ScratchLease scratch;
+    StreamedProduct product(rest, *scratch.operator->());
+    complete = product.Run();
+    times->stall_ns = Ns(product.stall());
+  }
+  times->compute_ns = Ns(Clock::now() - start) - times->stall_ns;
   return complete;
 }
 

@@ -112,7 +112,7 @@ export interface KernelsBinding {
   ): MaybeAsync;
 
   createArrivals(): NativeArrivals;
-  /** Ends its stream, if there is one: what is not under way yet is not read. */
+  /** Done with its stream, if there is one: what would have to wait for a release is not read. */
   finishArrivals(arrivals: NativeArrivals): void;
   /**
    * `chunkedMatmul` of rows that are still landing, each multiplied when it is there: first the rows in memory, input channels

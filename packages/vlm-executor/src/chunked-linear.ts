@@ -174,6 +174,7 @@ export class ChunkedLinear {
       const resident = prefix ?? null;
       outcome = await backend.streamedMatmul(x, this.format, resident, reads, y, accumulate);
       await reads.end();
+      if (!outcome.complete) throw new Error("reading ended before all rows had landed");
     } catch (cause) {
       await reads.abandon();
       if (signal?.aborted) throw abortedError(signal);

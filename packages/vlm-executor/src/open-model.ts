@@ -44,6 +44,9 @@ import { SiglipTower } from "./vision/siglip.js";
 const DEFAULT_CONTEXT_LENGTH = 8192;
 /** Tokens that go through the decoder together. */
 const DEFAULT_BLOCK_TOKENS = 256;
+/** Pieces of a plan, for each row of the largest matrix: four words and two doubles of a `PlanReads`, and of both kinds mixed. */
+const READS_BYTES_PER_ROW = 4 * 4 + 2 * 8;
+const MIXED_BYTES_PER_ROW = 3 * 4 + 8;
 const DEFAULT_LANDING_BYTES = 64 * 2 ** 20;
 /** Rows that stay in memory save more than reading further ahead does (bench e2e at a quarter of the model's size). */
 const DEFAULT_LANDING_BYTES_IN_BUDGET = 32 * 2 ** 20;
@@ -70,9 +73,8 @@ export interface ModelOptions extends SelectionOptions {
    * Whether rows that the last pass used are read before it is known that this one will, while the matrix before is still
    * multiplied. `always`: whatever there is room for (`ReadingAhead`). `auto`, the default under `dense`: there the same, as
    * nothing is read in vain; under other policies where the expected gain is positive and shows in the time of the matrix, which
-   * is tried by turns. `off`: the default
-   * under other policies, as no gain was measured there. Traces report what was read in vain. It takes about 8 MiB, and
-   * changes no output.
+   * is tried by turns. `off`: the default under other policies, as no gain was measured there. Traces report what was read
+   * ahead and what of it was used. It takes about 8 MiB, and changes no output.
    */
   readonly prefetch?: PrefetchChoice;
   /**
@@ -133,7 +135,7 @@ function inMemoryBytes({ name, shape, lengthBytes }: ManifestTensor): number {
 /** Landing buffers, pieces of a plan, selectors, each matrix's importance. */
 function landingBytes(image: FlashImage, config: ModelConfig, limits: Limits): number {
   const wordBytes = Uint32Array.BYTES_PER_ELEMENT;
-  const perRow = 6 * wordBytes + 2 * SELECTOR_BYTES_PER_ROW;
+  const perRow = READS_BYTES_PER_ROW + 2 * SELECTOR_BYTES_PER_ROW;
   const importance = image.bundles.reduce((sum, { rows }) => sum + rows, 0) * wordBytes;
   const capacity = landingCapacity(image, limits.landingBytes);
   const fixed = LANDING_PARTS * capacity + maxStoredRows(config.decoder) * perRow + importance;
@@ -147,7 +149,7 @@ function readsAhead({ prefetch }: Limits, capacityBytes: number): boolean {
 
 /** Of two lanes, with the pieces of their plans, and of who foretells. */
 function aheadBytes(image: FlashImage, config: ModelConfig): number {
-  const perRow = 2 * 5 * Uint32Array.BYTES_PER_ELEMENT + 28;
+  const perRow = 2 * READS_BYTES_PER_ROW + MIXED_BYTES_PER_ROW;
   const landings = 2 * LANDING_PARTS * aheadCapacity(image);
   return landings + maxStoredRows(config.decoder) * perRow + Prefetcher.bytesFor(image.bundles);
 }
@@ -200,10 +202,10 @@ function readingAhead(
   backend: ComputeBackend,
   { policy, table }: SelectionSettings,
   prefetch: PrefetchChoice,
+  maxRows: number,
   prefixes: ReadonlyMap<string, ResidentPrefix>,
 ): ReadingAhead {
   const capacity = aheadCapacity(image);
-  const maxRows = Math.max(...image.bundles.map(({ rows }) => rows));
   const lane = () =>
     planReads(image, backend, image.reader.allocateParts(LANDING_PARTS, capacity), maxRows);
   const prefetcher = new Prefetcher(image.bundles, table, {
@@ -247,7 +249,7 @@ export async function loadModel(
   const { bundles } = inputs.memory.prefix;
   const prefixes = await loadPrefixes(image, bundles, landings[0], inputs.signal);
   const ahead = readsAhead(limits, capacity)
-    ? readingAhead(image, backend, selection, limits.prefetch, prefixes)
+    ? readingAhead(image, backend, selection, limits.prefetch, maxRows, prefixes)
     : undefined;
   const reads = new RowSupply(planReads(image, backend, landings, maxRows), maxRows, ahead);
   const streaming: Streaming = {

@@ -100,7 +100,7 @@ export class PlanReads implements StreamedRows, StreamLanding {
   }
 
   /**
-   * Stops reading what is not read yet, and waits until nothing lands any more.
+   * Waits until nothing lands any more. What would have to wait for memory is not read.
    *
    * @throws what the reader rejected with
    */

@@ -5,7 +5,7 @@ import { AHEAD } from "./backend/compute-backend.js";
 import type { StreamedRows, StreamLanding } from "./backend/compute-backend.js";
 import type { PlanReads } from "./plan-reads.js";
 import type { PresentRows } from "./prefetch/plan-difference.js";
-import type { Prefetcher } from "./prefetch/prefetcher.js";
+import type { Prefetcher, PrefetchTotals } from "./prefetch/prefetcher.js";
 import { nowNs } from "./trace.js";
 import type { Phase } from "./trace.js";
 
@@ -74,6 +74,8 @@ export class RowSupply implements StreamedRows {
   /** Whose plan is being read, and in which phase, where something follows that may be foretold. */
   private current: { readonly info: BundleInfo; readonly phase: Phase } | null = null;
   private readsEndedNs = nowNs();
+  /** What `totals` has told so far of the prefetcher's. */
+  private told: PrefetchTotals = { bytesAhead: 0, bytesUsed: 0 };
 
   /**
    * @param maxRows rows of the largest matrix
@@ -123,15 +125,18 @@ export class RowSupply implements StreamedRows {
     const { present, missing } = prefetcher.difference(info, plan, known, phase, idleNs);
     this.used = expected?.lane ?? null;
     this.current = { info, phase };
-    totals.bytesAhead = selectedRows(known) * info.rowBytes;
-    totals.bytesAheadUsed = selectedRows(present) * info.rowBytes;
+    // What was given up since the last plan is in it, too.
+    const { bytesAhead, bytesUsed } = prefetcher.totals;
+    totals.bytesAhead = bytesAhead - this.told.bytesAhead;
+    totals.bytesAheadUsed = bytesUsed - this.told.bytesUsed;
+    this.told = { bytesAhead, bytesUsed };
     this.readDemanded(info, missing, wanted);
     if (expected === null) this.show(this.demanded);
     else this.show(this.mixed!.mix(this.demanded, expected.lane, present, info.rowBytes));
   }
 
   /**
-   * Waits until nothing lands any more of what `begin` started; stops what is not read yet.
+   * Waits until nothing lands any more of what `begin` started.
    *
    * @throws what the reader rejected with
    */

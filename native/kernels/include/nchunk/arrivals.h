@@ -39,7 +39,7 @@ class Arrivals {
   // Waits for slices [0, count); false when the stream ended without them, or there is none.
   bool Wait(size_t count);
   void Release(size_t count);
-  // The consumer is done with the stream, whether or not it has ended.
+  // The consumer is done with the stream, whether or not it has ended; no other call of it is running.
   void Finish();
 
  private:

@@ -14,9 +14,9 @@ namespace nchunk {
 // In StreamedMatmulArgs::slices: the slice is one of the second stream.
 constexpr uint32_t kSecondStream = 0x80000000u;
 
-// Rows are multiplied in this order: those in memory, as ChunkedMatmul does, then the pieces. Piece p holds rows starts[p] .. starts[p] + lengths[p]; its
-// row r lies at landings[s] + offsets_bytes[p] + r * row_bytes once its slice, of stream s, has landed. The slices of each stream ascend with the
-// pieces, and every slice has a piece.
+// Rows are multiplied in this order: those in memory, as ChunkedMatmul does, then the pieces. Piece p holds rows starts[p] ..
+// starts[p] + lengths[p]; its row r lies at landings[s] + offsets_bytes[p] + r * row_bytes once its slice, of stream s, has landed.
+// The slices of each stream ascend with the pieces, and every slice has a piece.
 struct StreamedMatmulArgs {
   const float* x;  // [tokens, k]
   size_t tokens;
@@ -41,7 +41,7 @@ struct StreamedMatmulArgs {
 };
 
 struct StreamedTimes {
-  double compute_ns;  // at least one thread was multiplying
+  double compute_ns;  // something was packed or multiplied
   double stall_ns;    // all of them waited for rows
 };
 

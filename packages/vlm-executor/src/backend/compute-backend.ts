@@ -200,7 +200,7 @@ export interface ComputeBackend {
   /** `y (+)= sum over chunks of x[:, rows] W[rows, :]`, the rows of one of {@link rowDtypes} */
   chunkedMatmul(x: Tensor, chunks: LandedChunks, y: Tensor, accumulate: boolean): Completion;
   createArrivals(): Arrivals;
-  /** Ends the stream of `arrivals`, if it has one; what is not under way yet is not read. */
+  /** Done with the stream of `arrivals`, if it has one: what would have to wait for memory is not read. */
   finishArrivals(arrivals: Arrivals): void;
   /**
    * `y (+)= x[:, rows] W[rows, :]` of the rows in memory and those that land meanwhile, each multiplied when it is there; the
