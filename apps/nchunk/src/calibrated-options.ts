@@ -86,8 +86,9 @@ export async function calibratedSelection(
   imageDir: string,
 ): Promise<SelectionOptions> {
   const { latencyTarget, qualityTarget, price, calibration, allocation } = options;
-  const hasTarget = (latencyTarget ?? qualityTarget ?? price) !== undefined;
-  const file = calibration ?? (hasTarget ? calibrationPath(imageDir) : undefined);
+  const isNeeded =
+    (latencyTarget ?? qualityTarget ?? price) !== undefined || options.balance === "one-price";
+  const file = calibration ?? (isNeeded ? calibrationPath(imageDir) : undefined);
   return withCommand(options.model, async () => ({
     ...(latencyTarget === undefined ? {} : { latencyTargetNs: latencyTarget }),
     ...(qualityTarget === undefined ? {} : { qualityTarget }),

@@ -44,7 +44,7 @@ function addSelectionOptions(command: Command, defaultPolicy: PolicyName): Comma
     )
     .option(
       "--sparsity <fraction>",
-      "share of rows left out by topk and chunk; lagrange keeps the importance that topk keeps (default: 0.5)",
+      "share of rows left out by topk and chunk; what lagrange makes of it says --balance (default: 0.5)",
       parseFraction,
     )
     .option(
