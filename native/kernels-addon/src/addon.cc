@@ -11,10 +11,17 @@
 namespace nchunk_addon {
 namespace {
 
+Napi::Array Names(Napi::Env env, const std::vector<std::string>& values) {
+  Napi::Array names = Napi::Array::New(env);
+  for (const std::string& name : values) names[names.Length()] = Napi::String::New(env, name);
+  return names;
+}
+
 Napi::Value Features(const Napi::CallbackInfo& info) {
   Napi::Object features = Napi::Object::New(info.Env());
   features["target"] = Napi::String::New(info.Env(), nchunk::CurrentTarget());
   features["threads"] = Napi::Number::New(info.Env(), nchunk::Threads());
+  features["reduced"] = Names(info.Env(), nchunk::ReducedArithmetic());
   return features;
 }
 
@@ -26,9 +33,7 @@ void SetThreads(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value AvailableTargets(const Napi::CallbackInfo& info) {
-  Napi::Array names = Napi::Array::New(info.Env());
-  for (const std::string& name : nchunk::AvailableTargets()) names[names.Length()] = Napi::String::New(info.Env(), name);
-  return names;
+  return Names(info.Env(), nchunk::AvailableTargets());
 }
 
 void ForceTarget(const Napi::CallbackInfo& info) {

@@ -41,6 +41,11 @@ bool Arguments::Boolean(size_t index, const char* name) const {
   return value;
 }
 
+nchunk::Arithmetic Arguments::Arithmetic(size_t index) const {
+  const bool reduced = !IsNull(index) && Boolean(index, "reduced");
+  return reduced ? nchunk::Arithmetic::kReduced : nchunk::Arithmetic::kF32;
+}
+
 nchunk::Dtype Arguments::Dtype(size_t index) const {
   const size_t code = Size(index, "dtype");
   Require(code <= static_cast<size_t>(nchunk::Dtype::kF16), "dtype must be 0 (f32), 1 (bf16) or 2 (f16), got " + std::to_string(code));

@@ -46,6 +46,8 @@ class Arguments {
   size_t Size(size_t index, const char* name) const;
   double Number(size_t index, const char* name) const;
   bool Boolean(size_t index, const char* name) const;
+  // An optional boolean `reduced`.
+  nchunk::Arithmetic Arithmetic(size_t index) const;
   // Of plain weights; of chunked rows, which may be quantised.
   nchunk::Dtype Dtype(size_t index) const;
   nchunk::Dtype RowDtype(size_t index) const;

@@ -26,6 +26,7 @@ Napi::Value ChunkedMatmul(const Napi::CallbackInfo& info) {
   const size_t wanted_bytes = in.RowBytes(args.dtype, args.n, args.group_size, args.row_bytes);
   args.y = in.Floats(11, "y", args.tokens * args.n).data;
   args.accumulate = in.Boolean(12, "accumulate");
+  args.arithmetic = in.Arithmetic(14);
   double rows = 0;
   for (size_t c = 0; c < args.chunk_count; ++c) {
     in.CheckChunk(c, {args.starts[c], args.lengths[c], args.chunk_offsets_bytes[c]},
@@ -54,6 +55,7 @@ Napi::Value Linear(const Napi::CallbackInfo& info) {
   in.Require(activation <= static_cast<size_t>(nchunk::Activation::kGeluTanh),
              "activation must be 0 (none), 1 (gelu) or 2 (geluTanh)");
   args.activation = static_cast<nchunk::Activation>(activation);
+  args.arithmetic = in.Arithmetic(9);
   const double bytes = static_cast<double>(weights * nchunk::ElementBytes(args.dtype));
   return RunOrQueue(info, EstimateProductNs(bytes, static_cast<double>(weights) * static_cast<double>(args.tokens)),
                     [args] { nchunk::Linear(args); });

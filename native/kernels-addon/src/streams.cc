@@ -76,6 +76,7 @@ Napi::Value StreamedMatmul(const Napi::CallbackInfo& info) {
   args.y = in.Floats(18, "y", args.tokens * args.n).data;
   args.accumulate = in.Boolean(19, "accumulate");
   double* outcome = in.Doubles(21, "outcome", 3).data;
+  args.arithmetic = in.Arithmetic(22);
   for (size_t p = 0; p < args.piece_count; ++p) {
     const size_t stream = args.slices[p] >= nchunk::kSecondStream ? 1 : 0;
     in.Require(args.streams[stream] != nullptr, "a piece is of the second stream, and there is none");

@@ -2,6 +2,11 @@
 #include <atomic>
 #include <cstring>
 
+#if defined(__aarch64__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#endif
+
 #include "kernel_table.h"
 
 namespace nchunk {
@@ -15,10 +20,13 @@ std::vector<const KernelTable*> Runnable() {
                     __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2");
   if (avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")) {
+    if (__builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vnni")) tables.push_back(Avx512Bf16Kernels());
     tables.push_back(Avx512Kernels());
   }
   if (avx2) tables.push_back(Avx2Kernels());
 #elif defined(__aarch64__)
+  constexpr unsigned long kHalfAndDot = HWCAP_ASIMDHP | HWCAP_ASIMDDP;
+  if ((getauxval(AT_HWCAP) & kHalfAndDot) == kHalfAndDot) tables.push_back(NeonDotKernels());
   tables.push_back(NeonKernels());
 #endif
   tables.push_back(PortableKernels());
@@ -41,6 +49,8 @@ std::vector<std::string> AvailableTargets() {
 }
 
 std::string CurrentTarget() { return Kernels().name; }
+
+std::vector<std::string> ReducedArithmetic() { return {}; }
 
 bool ForceTarget(const std::string& name) {
   for (const KernelTable* table : Runnable()) {

@@ -114,9 +114,12 @@ size_t AttentionScratchFloats(const KernelTable& table, size_t rows, size_t head
 const KernelTable& Kernels();  // the one in use
 
 #if defined(__x86_64__)
+// The targets with a suffix are their base target with members for Arithmetic::kReduced.
+const KernelTable* Avx512Bf16Kernels();
 const KernelTable* Avx512Kernels();
 const KernelTable* Avx2Kernels();
 #elif defined(__aarch64__)
+const KernelTable* NeonDotKernels();
 const KernelTable* NeonKernels();
 #endif
 const KernelTable* PortableKernels();

@@ -215,7 +215,7 @@ void MultiplyResident(const StreamedMatmulArgs& args) {
   const auto length = static_cast<uint32_t>(args.resident_rows);
   const double offset_bytes = 0;
   ChunkedMatmul({args.x, args.tokens, args.k, &first, &length, 1, args.resident, &offset_bytes, args.row_bytes, args.dtype,
-                 args.n, args.y, args.accumulate, args.group_size});
+                 args.n, args.y, args.accumulate, args.group_size, args.arithmetic});
 }
 
 }  // namespace

@@ -15,6 +15,12 @@
 
 namespace nchunk::test {
 
+// Of a target, as GoogleTest takes it.
+inline std::string TestName(std::string target) {
+  for (char& c : target) c = c == '-' ? '_' : c;
+  return target;
+}
+
 // Runs every test on every target this CPU has.
 class OnTarget : public ::testing::TestWithParam<std::string> {
  protected:
@@ -33,7 +39,7 @@ class OnTarget : public ::testing::TestWithParam<std::string> {
 
 #define NCHUNK_ON_EVERY_TARGET(suite)                                                                 \
   INSTANTIATE_TEST_SUITE_P(Targets, suite, ::testing::ValuesIn(nchunk::AvailableTargets()), \
-                           [](const auto& info) { return info.param; })
+                           [](const auto& info) { return nchunk::test::TestName(info.param); })
 
 // Floats between sentinels, at an address that is not a multiple of a vector.
 class Guarded {

@@ -27,10 +27,16 @@ export const ACTIVATION = { none: 0, gelu: 1, geluTanh: 2 } as const;
 export type ActivationCode = (typeof ACTIVATION)[keyof typeof ACTIVATION];
 
 export interface KernelFeatures {
-  /** Instruction set in use: "avx512", "avx2", "neon" or "portable". */
+  /** Instruction set in use: "avx512-bf16", "avx512", "avx2", "neon-dot", "neon" or "portable". */
   readonly target: string;
   /** Threads that one kernel may use, the caller included. */
   readonly threads: number;
+  /**
+   * What this target rounds where a product is given `reduced`: "bf16-dot" (many tokens: both operands to bf16, sums in f32),
+   * "f16-fma" (many tokens: both operands to f16), "int8-dot" (few tokens and quantised rows: activations to int8 in small
+   * groups). Empty: such a product is computed like any other.
+   */
+  readonly reduced: string[];
 }
 
 /** Which slices of a stream have landed: an External, and a sink that flash-reader's streams can go to. One stream at a time. */
@@ -93,6 +99,8 @@ export interface KernelsBinding {
    *
    * Rows of int8 and int4 are N quants (int4: column `2i` in the low half of byte `i`, two's complement), then from the next
    * even byte one little-endian binary16 scale for each `groupSize` (32 or 64) columns; weight = quant * scale.
+   *
+   * `reduced` permits rounding the operands where that is faster (see {@link KernelFeatures.reduced}); false where it is left out.
    */
   chunkedMatmul(
     x: Float32Array,
@@ -108,7 +116,8 @@ export interface KernelsBinding {
     n: number,
     y: Float32Array,
     accumulate: boolean,
-    groupSize?: number,
+    groupSize?: number | null,
+    reduced?: boolean,
   ): MaybeAsync;
 
   createArrivals(): NativeArrivals;
@@ -119,7 +128,7 @@ export interface KernelsBinding {
    * 0 to `residentRows` at `resident[r * rowBytes]`, then the pieces, as chunks are there, each valid once slice
    * `slices[p]` of `arrivals`' stream has landed (with 2^31 added: of `ahead`'s, then in `aheadLanding`). Slices of a stream ascend with the pieces,
    * every slice has a piece, and `window` of them have memory at the same time; a slice is released when it is multiplied.
-   * The streams must have begun. Always a promise.
+   * The streams must have begun. Always a promise. `reduced` as for `chunkedMatmul`.
    *
    * @param outcome [3] then holds 1, or 0 where a stream ended without its rows (`y` is undefined then); the time in ns in
    *   which threads multiplied; the time in which all of them waited for rows
@@ -147,9 +156,10 @@ export interface KernelsBinding {
     accumulate: boolean,
     groupSize: number | null,
     outcome: Float64Array,
+    reduced?: boolean,
   ): Promise<void>;
 
-  /** `y [T, N] = activation(x [T, K] W^T + bias)`, W `[N, K]` as Hugging Face stores it. */
+  /** `y [T, N] = activation(x [T, K] W^T + bias)`, W `[N, K]` as Hugging Face stores it; `reduced` as for `chunkedMatmul`. */
   linear(
     x: Float32Array,
     t: number,
@@ -160,6 +170,7 @@ export interface KernelsBinding {
     bias: Float32Array | null,
     y: Float32Array,
     activation?: ActivationCode,
+    reduced?: boolean,
   ): MaybeAsync;
 
   /** `v[i] = mean over tokens of |x[t, i]|` (paper, App. B.2); x `[T, K]`, v `[K]`. */

@@ -16,6 +16,9 @@ namespace nchunk {
 
 // kI8 and kI4 are dtypes of chunked rows only (see RowBytes).
 enum class Dtype : uint8_t { kF32 = 0, kBF16 = 1, kF16 = 2, kI8 = 3, kI4 = 4 };
+// What a product may round. kReduced is a permission, given product by product: a target that has faster instructions for it rounds
+// operands first (ReducedArithmetic() says to what, README.md how far that goes); one that has not computes as kF32 does.
+enum class Arithmetic : uint8_t { kF32 = 0, kReduced = 1 };
 enum class Activation : uint8_t { kNone = 0, kGelu = 1, kGeluTanh = 2 };
 
 constexpr bool IsQuantised(Dtype dtype) { return dtype == Dtype::kI8 || dtype == Dtype::kI4; }
@@ -33,11 +36,15 @@ constexpr size_t RowBytes(Dtype dtype, size_t n, size_t group_size) {
   return ScalesOffsetBytes(dtype, n) + 2 * ((n + group_size - 1) / group_size);
 }
 
-// Targets this build has and this CPU can run, best first: "avx512", "avx2", "neon", "portable".
+// Targets this build has and this CPU can run, best first: "avx512-bf16", "avx512", "avx2", "neon-dot", "neon", "portable". Under
+// kF32 a target with a suffix computes what the one without computes, bit for bit.
 std::vector<std::string> AvailableTargets();
 std::string CurrentTarget();
 // For tests. False when this CPU cannot run `name`.
 bool ForceTarget(const std::string& name);
+// What the current target rounds under Arithmetic::kReduced: "bf16-dot" (many tokens: both operands to bf16, sums in f32), "f16-fma"
+// (many tokens: both operands to f16), "int8-dot" (few tokens and quantised rows: activations to int8 in small groups).
+std::vector<std::string> ReducedArithmetic();
 
 // Threads one kernel may use, the caller included. Process-wide; starts at the number of CPUs this process may run on.
 constexpr int kMaxThreads = 256;
@@ -74,6 +81,7 @@ struct ChunkedMatmulArgs {
   float* y;
   bool accumulate;
   size_t group_size = 0;  // columns per scale, 32 or 64; of kI8 and kI4 only
+  Arithmetic arithmetic = Arithmetic::kF32;
 };
 void ChunkedMatmul(const ChunkedMatmulArgs& args);
 
@@ -88,6 +96,7 @@ struct LinearArgs {
   const float* bias;  // [n] or null
   float* y;
   Activation activation;
+  Arithmetic arithmetic = Arithmetic::kF32;
 };
 void Linear(const LinearArgs& args);
 

@@ -38,6 +38,7 @@ struct StreamedMatmulArgs {
   float* y;  // [tokens, n]
   bool accumulate;
   size_t group_size = 0;  // columns per scale, 32 or 64; of kI8 and kI4 only
+  Arithmetic arithmetic = Arithmetic::kF32;
 };
 
 struct StreamedTimes {
