@@ -29,6 +29,7 @@ export type VlmExecutorErrorCode =
   | "NOT_AN_IMAGE"
   | "IMAGE_DAMAGED"
   | "IMAGE_TOO_LARGE"
+  | "IMAGE_DECODER_UNAVAILABLE"
   // The run
   | "READ_FAILED"
   | "SELECTION_FAILED"

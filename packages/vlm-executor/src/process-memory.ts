@@ -10,7 +10,7 @@ const F32_BYTES = Float32Array.BYTES_PER_ELEMENT;
  */
 
 /** Node, its code and ours, the native libraries and their threads, before anything of a model is loaded. */
-const PROCESS_BYTES = 70 * MIB;
+const PROCESS_BYTES = 56 * MIB;
 /** Objects and garbage of a run on V8's heap beside the tokenizer's: passes, traces, plans, a young generation kept small. */
 const HEAP_BYTES = 20 * MIB;
 /** What V8 lets its heap grow to while much is parsed: garbage, and a young generation of full size. */
@@ -20,7 +20,7 @@ const TOKENIZER_KEPT_PER_BYTE = 12;
 /** The same while the file is parsed: its text, its JSON and the tables side by side. */
 const TOKENIZER_PARSED_PER_BYTE = 26;
 /** libvips and its codecs: code, and what its allocator keeps. */
-const DECODER_LIBRARY_BYTES = 8 * MIB;
+const DECODER_LIBRARY_BYTES = 24 * MIB;
 /** A picture while it is decoded, per pixel: its file, the decoder's own planes, RGB out, and a copy turned or converted. */
 const DECODED_BYTES_PER_PIXEL = 20;
 /** Rings, submission tables and views of a reader. */

@@ -1,8 +1,8 @@
 import { open } from "node:fs/promises";
 import type { Stats } from "node:fs";
-import sharp from "sharp";
 import type { Metadata, Sharp } from "sharp";
 import { VlmExecutorError } from "../errors.js";
+import { pictureDecoder, type PictureDecoder } from "./picture-decoder.js";
 import type { Picture } from "./resample.js";
 
 /** Most pixels a picture may have: 192 MiB decoded, and more than any phone's main camera by default gives. */
@@ -18,12 +18,6 @@ export interface DecodeOptions {
   readonly maxPixels?: number;
 }
 
-/** From now on, in the whole process: no cache of decoded pictures, one thread per picture. */
-export function boundPictureDecoder(): void {
-  sharp.cache(false);
-  sharp.concurrency(1);
-}
-
 /** A file's path, its bytes, or pixels decoded already. */
 export type PictureSource = string | Uint8Array | Picture;
 
@@ -33,7 +27,7 @@ export type PictureSource = string | Uint8Array | Picture;
  * cut to 8, the first frame of an animation). A {@link Picture} is checked and passed through.
  *
  * @throws VlmExecutorError `FILE_NOT_FOUND`, `EMPTY_FILE`, `NOT_AN_IMAGE`, `IMAGE_TOO_LARGE` or `IMAGE_DAMAGED`
- *   (with `path` when the source is a path)
+ *   (with `path` when the source is a path), `IMAGE_DECODER_UNAVAILABLE`
  */
 export async function decodeImage(
   source: PictureSource,
@@ -47,7 +41,8 @@ export async function decodeImage(
   if (bytes.length === 0) {
     throw new VlmExecutorError("EMPTY_FILE", `${name(where)} is empty, not a picture.`, where);
   }
-  const metadata = await readMetadata(bytes, where);
+  const sharp = await pictureDecoder();
+  const metadata = await readMetadata(sharp, bytes, where);
   const pixels = metadata.width * metadata.height;
   if (pixels > maxPixels) {
     throw new VlmExecutorError(
@@ -56,7 +51,7 @@ export async function decodeImage(
       { ...where, expected: maxPixels, got: pixels },
     );
   }
-  return decodePixels(bytes, metadata, where);
+  return decodePixels(sharp, bytes, metadata, where);
 }
 
 type Where = { readonly path?: string };
@@ -105,7 +100,7 @@ function checkFile(path: string, stats: Stats, maxBytes: number): void {
 }
 
 /** Our own pixel limit is checked on the header, before anything is decoded; sharp's would hide the size. */
-function openSharp(bytes: Uint8Array): Sharp {
+function openSharp(sharp: PictureDecoder, bytes: Uint8Array): Sharp {
   return sharp(bytes, {
     limitInputPixels: false,
     failOn: "error",
@@ -115,8 +110,12 @@ function openSharp(bytes: Uint8Array): Sharp {
   });
 }
 
-async function readMetadata(bytes: Uint8Array, where: Where): Promise<Metadata> {
-  const metadata = await openSharp(bytes)
+async function readMetadata(
+  sharp: PictureDecoder,
+  bytes: Uint8Array,
+  where: Where,
+): Promise<Metadata> {
+  const metadata = await openSharp(sharp, bytes)
     .metadata()
     .catch((cause: unknown) => {
       throw notAnImage(where, cause);
@@ -136,9 +135,14 @@ function notAnImage(where: Where, cause: unknown, got?: string): VlmExecutorErro
   );
 }
 
-async function decodePixels(bytes: Uint8Array, metadata: Metadata, where: Where): Promise<Picture> {
+async function decodePixels(
+  sharp: PictureDecoder,
+  bytes: Uint8Array,
+  metadata: Metadata,
+  where: Where,
+): Promise<Picture> {
   const cmyk = metadata.space === "cmyk";
-  const pipeline = openSharp(bytes);
+  const pipeline = openSharp(sharp, bytes);
   const colours = cmyk
     ? pipeline.pipelineColourspace("cmyk").toColourspace("cmyk")
     : pipeline.toColourspace("srgb").removeAlpha();

@@ -1,7 +1,8 @@
 export { ChatTemplate, loadChatTemplate, renderChat } from "./chat.js";
 export type { ChatMessage, ChatPart, RenderChatOptions } from "./chat.js";
-export { boundPictureDecoder, decodeImage, MAX_PICTURE_PIXELS } from "./decode.js";
+export { decodeImage, MAX_PICTURE_PIXELS } from "./decode.js";
 export type { DecodeOptions, PictureSource } from "./decode.js";
+export { boundPictureDecoder } from "./picture-decoder.js";
 export { expandPlaceholders } from "./placeholders.js";
 export type { PlaceholderCounts, Placeholders } from "./placeholders.js";
 export {
