@@ -341,7 +341,13 @@ describe("describeE2e", () => {
     summary: summarize([], [], []),
     profile: { name: "disk" },
     note: "",
-    conditions: { threads: 2, loadPerCore: [0, 1], readAheadBytes: 131_072, peerVersion: "v1" },
+    conditions: {
+      threads: 2,
+      arithmetic: "f32",
+      loadPerCore: [0, 1],
+      readAheadBytes: 131_072,
+      peerVersion: "v1",
+    },
     ...rest,
   });
 

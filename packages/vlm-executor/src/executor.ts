@@ -15,7 +15,7 @@ import {
 } from "./calibration/store.js";
 import type { MeasuredCalibration } from "./calibration/typical-inputs.js";
 import { CpuBackend } from "./backend/cpu-backend.js";
-import type { ComputeBackend } from "./backend/compute-backend.js";
+import type { Arithmetic, ComputeBackend, Rounding } from "./backend/compute-backend.js";
 import type { ModelConfig } from "./config.js";
 import { throwIfAborted, VlmExecutorError } from "./errors.js";
 import { parseModelConfig } from "./families/index.js";
@@ -31,6 +31,7 @@ import { HeapKeeper } from "./heap-keeper.js";
 import { inputFileSizes, loadModel, planModel, readStopTokenIds } from "./open-model.js";
 import type { ModelOptions } from "./open-model.js";
 import { Session } from "./session.js";
+import { badOption } from "./selection/settings.js";
 import { requireRowDtypes, weightFormats } from "./weight-dtype.js";
 import type { WeightFormat } from "./weight-dtype.js";
 import type { CallOptions, SessionOptions } from "./session.js";
@@ -42,6 +43,11 @@ export interface OpenOptions extends ModelOptions {
   readonly readTuning?: Partial<ReaderTuning>;
   /** `required`, `optional` (the default) or `disabled`: whether reads bypass the page cache. */
   readonly directIo?: "required" | "optional" | "disabled";
+  /**
+   * `f32`, the default: products of operands as they are. `reduced`: operands may be rounded where this machine has a faster product
+   * for it, and answers are `lossy` then; {@link VlmExecutor.rounding} tells what is rounded. Not with a `backend`.
+   */
+  readonly arithmetic?: Arithmetic;
   /** Another implementation of the arithmetic than this machine's cores. */
   readonly backend?: ComputeBackend;
   readonly signal?: AbortSignal;
@@ -94,7 +100,7 @@ export class VlmExecutor {
     // Everything that can be refused is, before weights are loaded.
     const { config, memory, calibrated, bundles } = await survey(dir, options);
     requireBudget(memory, options.memoryBudgetBytes);
-    const backend = options.backend ?? new CpuBackend(options.threads);
+    const backend = computeBackend(options);
     requireRowDtypes(bundles, backend);
     const stopTokenIds = await readStopTokenIds(dir, config);
     // Parsing takes several times what is kept: weights come after, where it has room.
@@ -144,6 +150,11 @@ export class VlmExecutor {
   /** How the streamed weights are stored, which accuracies are relative to: quantised ones are not the checkpoint's. */
   get weightFormats(): readonly WeightFormat[] {
     return weightFormats(this.image.bundles);
+  }
+
+  /** What products round beyond the weights as stored; empty: nothing. */
+  get rounding(): readonly Rounding[] {
+    return this.model.rounding;
   }
 
   /** A new, empty conversation. */
@@ -329,6 +340,15 @@ async function withCalibration(image: FlashImage, options: OpenOptions): Promise
   }
   const calibration = await calibrationFor(image, options);
   return calibration === undefined ? options : { ...options, calibration };
+}
+
+function computeBackend({ backend, threads, arithmetic }: OpenOptions): ComputeBackend {
+  if (arithmetic !== undefined && arithmetic !== "f32" && arithmetic !== "reduced") {
+    throw badOption("arithmetic", '"f32" or "reduced"', arithmetic);
+  }
+  if (backend === undefined) return new CpuBackend(threads, arithmetic);
+  if (arithmetic === undefined) return backend;
+  throw badOption("arithmetic", "left out with a backend, which computes as it does", arithmetic);
 }
 
 function imageOptions({ directIo, profile, readTuning }: OpenOptions) {

@@ -50,6 +50,7 @@ export type {
 } from "./inputs/index.js";
 export type {
   Activation,
+  Arithmetic,
   Arrivals,
   AttentionArguments,
   Completion,
@@ -58,6 +59,7 @@ export type {
   LandedChunks,
   Permutation,
   ResidentRows,
+  Rounding,
   RowDtype,
   RowFormat,
   StreamedOutcome,

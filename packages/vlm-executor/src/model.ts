@@ -1,4 +1,4 @@
-import type { ComputeBackend } from "./backend/compute-backend.js";
+import type { ComputeBackend, Rounding } from "./backend/compute-backend.js";
 import type { Pass } from "./chunked-linear.js";
 import type { ModelConfig } from "./config.js";
 import type { Decoder, RunState } from "./decoder.js";
@@ -18,6 +18,8 @@ import type { ClipInput, PictureInput, VisionEncoder } from "./vision/encoder.js
 export interface Model {
   readonly config: ModelConfig;
   readonly backend: ComputeBackend;
+  /** Of what the backend rounds, what concerns weights stored as this model's are. */
+  readonly rounding: readonly Rounding[];
   readonly decoder: Decoder;
   /** Absent in text models. */
   readonly vision: VisionEncoder | undefined;
@@ -198,11 +200,12 @@ export async function runPass(
   const pass: Pass = { ...watch, projections, terms, phase };
   const startNs = nowNs();
   await decoder.forward(state, cache, pass);
-  const lossy = projections.some((projection) => projection.rows < projection.totalRows);
+  const isExact =
+    model.rounding.length === 0 && projections.every(({ rows, totalRows }) => rows === totalRows);
   const step: StepTrace = {
     phase,
     policy: selection.policy,
-    accuracy: lossy ? "lossy" : "exact",
+    accuracy: isExact ? "exact" : "lossy",
     ...(terms?.kind === "price" ? { pricePerNs: terms.errorPerNs } : {}),
     ...(selection.calibration === undefined
       ? {}

@@ -39,6 +39,7 @@ import type { SelectionOptions, SelectionSettings } from "./selection/settings.j
 import { VisionEncoder } from "./vision/encoder.js";
 import { Projector } from "./vision/projector.js";
 import { SiglipTower } from "./vision/siglip.js";
+import { roundingOf } from "./weight-dtype.js";
 
 /** Positions a session gets unless told otherwise, if the model was made for as many. */
 const DEFAULT_CONTEXT_LENGTH = 8192;
@@ -263,6 +264,7 @@ export async function loadModel(
   return {
     config,
     backend,
+    rounding: roundingOf(backend, image.bundles),
     decoder: new Decoder(backend, config.decoder, weights),
     vision: loadVision(image, config, backend),
     selection,

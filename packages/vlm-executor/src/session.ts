@@ -98,7 +98,7 @@ export class Session {
     return this.cache.capacityTokens;
   }
 
-  /** `exact` as long as every pass used every row. */
+  /** `exact` as long as every pass used every row and rounded nothing (`VlmExecutor.rounding`). */
   get accuracy(): "exact" | "lossy" {
     return this.lossy ? "lossy" : "exact";
   }

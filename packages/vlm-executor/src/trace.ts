@@ -40,7 +40,7 @@ export interface ProjectionTrace {
 export interface StepTrace {
   readonly phase: Phase;
   readonly policy: PolicyName;
-  /** `exact`: every row of every matrix was used, whatever the policy; anything less is `lossy`. */
+  /** `exact`: every row of every matrix was used, whatever the policy, and no product rounded (`VlmExecutor.rounding`); else `lossy`. */
   readonly accuracy: "exact" | "lossy";
   /** The model's one price in this pass, relative error of a layer's output per ns, where one ruled it. */
   readonly pricePerNs?: number;

@@ -1,6 +1,7 @@
 import type { BundleInfo } from "@neuron-chunking/weight-store";
 import type {
   ComputeBackend,
+  Rounding,
   RowDtype,
   RowFormat,
   WeightDtype,
@@ -42,6 +43,15 @@ export function weightFormats(
     formats.set(`${dtype}/${groupSize}`, format);
   }
   return [...formats.values()];
+}
+
+/** What of a backend's rounding concerns weights stored so: activations are rounded for quantised rows only. */
+export function roundingOf(
+  { rounding }: Pick<ComputeBackend, "rounding">,
+  bundles: readonly Pick<BundleInfo, "groupSize">[],
+): Rounding[] {
+  const isQuantised = bundles.some(({ groupSize }) => groupSize !== undefined);
+  return rounding.filter((name) => name !== "int8-dot" || isQuantised);
 }
 
 /** @throws VlmExecutorError `KERNELS_UNAVAILABLE` for rows of a type that the backend cannot multiply with */

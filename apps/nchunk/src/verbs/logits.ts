@@ -66,6 +66,7 @@ export function registerLogits(program: Command): void {
             policy: result.policy,
             accuracy: result.accuracy,
             weights: executor.weightFormats,
+            rounding: executor.rounding,
             logits: result.logits.map((row) => Array.from(row)),
           });
           output.line(

@@ -27,6 +27,7 @@ export interface ModelOptions extends CalibratedOptions {
   device?: string;
   directIo: "required" | "optional" | "disabled";
   threads?: number;
+  arithmetic?: "f32" | "reduced";
   contextLength?: number;
   memoryBudget?: number;
   maxPicturePixels?: number;
@@ -96,6 +97,12 @@ export function addModelOptions(command: Command, defaultPolicy: PolicyName): Co
         .default("optional"),
     )
     .option("--threads <count>", "compute threads", parsePositiveInteger)
+    .addOption(
+      new Option(
+        "--arithmetic <way>",
+        "of products: f32, or reduced, which rounds what is multiplied where the processor is faster then; lossy (default: f32)",
+      ).choices(["f32", "reduced"]),
+    )
     .option("--context-length <tokens>", "positions of the KV cache", parsePositiveInteger)
     .option(
       "--memory-budget <size>",
@@ -139,7 +146,7 @@ export async function resolveModel(
   const needsProfile = PRICING_POLICIES.has(options.policy) || options.device !== undefined;
   const source = needsProfile ? await chooseProfile(options.device, imageDir, signal) : undefined;
   const { sparsity, threshold, threads, contextLength, memoryBudget } = options;
-  const { maxPicturePixels, prefetch } = options;
+  const { maxPicturePixels, prefetch, arithmetic } = options;
   const openOptions = {
     policy: options.policy,
     ...selection,
@@ -148,6 +155,7 @@ export async function resolveModel(
     ...(source ? { profile: source.profile } : {}),
     ...(threshold === undefined ? {} : { threshold }),
     ...(threads === undefined ? {} : { threads }),
+    ...(arithmetic === undefined ? {} : { arithmetic }),
     ...(contextLength === undefined ? {} : { contextLength }),
     ...(memoryBudget === undefined ? {} : { memoryBudgetBytes: memoryBudget }),
     ...(maxPicturePixels === undefined ? {} : { maxPicturePixels }),

@@ -25,7 +25,7 @@ interface RunOptions extends ModelOptions {
 /** How rows were chosen, as far as it is not in the policy's name. */
 function rule(answer: Answer, options: RunOptions): string {
   const { latencyTarget, qualityTarget, price } = options;
-  if (answer.accuracy === "exact") return "";
+  if (answer.accuracy === "exact" || answer.policy === "dense") return "";
   if (latencyTarget !== undefined) return `, for ${formatNs(latencyTarget)} of reading per pass`;
   if (qualityTarget !== undefined) return `, for an error of ${qualityTarget} per layer`;
   if (price !== undefined) return `, at a price of ${price} per ns`;
@@ -138,7 +138,8 @@ export function registerRun(program: Command): void {
           });
           for await (const { text } of stream) output.write(text);
           const answer = await stream.answer();
-          output.result({ ...machineReadable(answer), weights: executor.weightFormats });
+          const { weightFormats: weights, rounding } = executor;
+          output.result({ ...machineReadable(answer), weights, rounding });
           output.line(`\n\n${describe(answer, options, describeWeights(executor))}`);
         } finally {
           await executor.close();

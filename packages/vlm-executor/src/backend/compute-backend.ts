@@ -12,6 +12,18 @@ export type WeightDtype = "f32" | "bf16" | "f16";
 /** Storage types of rows on flash; a quantised row is quants, then a scale for each group of columns (weight-store). */
 export type RowDtype = WeightDtype | "int8" | "int4";
 
+/**
+ * How products are computed. `f32`: operands as they are, sums in f32. `reduced`: operands may be rounded where this machine has a
+ * faster product for it (`ComputeBackend.rounding` says what is done); sums stay in f32.
+ */
+export type Arithmetic = "f32" | "reduced";
+
+/**
+ * What a backend rounds in products: both operands to bf16 or f16, with many tokens; activations to 8 bits in small groups, with
+ * few tokens and quantised rows.
+ */
+export type Rounding = "bf16-dot" | "f16-fma" | "int8-dot";
+
 /** How the rows of one stored matrix [inputs, columns] are written. */
 export interface RowFormat {
   readonly rowBytes: number;
@@ -151,6 +163,8 @@ export interface ComputeBackend {
   readonly description: string;
   /** What rows on flash may be stored as. */
   readonly rowDtypes: readonly RowDtype[];
+  /** What products round on the way; empty: nothing, they are computed in f32. */
+  readonly rounding: readonly Rounding[];
 
   createTensor(capacityRows: number, columns: number): Tensor;
   createWeight(source: HostTensor, outputs: number, inputs: number): Weight;

@@ -3,6 +3,7 @@ import type { DtypeCode, NativeArrivals } from "../binding.js";
 import { VlmExecutorError } from "../errors.js";
 import type {
   Activation,
+  Arithmetic,
   Arrivals,
   AttentionArguments,
   Completion,
@@ -11,6 +12,7 @@ import type {
   LandedChunks,
   Permutation,
   ResidentRows,
+  Rounding,
   RowDtype,
   RowFormat,
   StreamedOutcome,
@@ -92,15 +94,23 @@ function multiplies(dtype: RowDtype): boolean {
 export class CpuBackend implements ComputeBackend {
   readonly description: string;
   readonly rowDtypes: readonly RowDtype[];
+  readonly rounding: readonly Rounding[];
+  private readonly reduced: boolean;
   private positions = new Int32Array(0);
   private readonly outcome = new Float64Array(3);
 
-  /** @param threads compute threads for the whole process, the caller's included */
-  constructor(threads?: number) {
+  /**
+   * @param threads compute threads for the whole process, the caller's included
+   * @param arithmetic of products; default "f32"
+   */
+  constructor(threads?: number, arithmetic: Arithmetic = "f32") {
     try {
       if (threads !== undefined) kernels.setThreads(threads);
       const features = kernels.features();
       this.description = `cpu (${features.target}, ${features.threads} threads)`;
+      this.reduced = arithmetic === "reduced";
+      // An addon older than this package knows of none.
+      this.rounding = this.reduced ? ((features.reduced ?? []) as Rounding[]) : [];
       this.rowDtypes = (Object.keys(DTYPE) as RowDtype[]).filter(multiplies);
     } catch (cause) {
       throw new VlmExecutorError(
@@ -211,7 +221,19 @@ export class CpuBackend implements ComputeBackend {
     const { bytes, dtype, outputs, inputs } = weight as CpuWeight;
     const b = bias === null ? null : vector(bias);
     const code = ACTIVATION[activation];
-    return kernels.linear(data(x), x.rows, inputs, bytes, dtype, outputs, b, data(y), code);
+    const { reduced } = this;
+    return kernels.linear(
+      data(x),
+      x.rows,
+      inputs,
+      bytes,
+      dtype,
+      outputs,
+      b,
+      data(y),
+      code,
+      reduced,
+    );
   }
 
   importance(x: Tensor, v: Float32Array): Completion {
@@ -235,6 +257,7 @@ export class CpuBackend implements ComputeBackend {
       data(y),
       accumulate,
       chunks.groupSize,
+      this.reduced,
     );
   }
 
@@ -278,6 +301,7 @@ export class CpuBackend implements ComputeBackend {
       accumulate,
       format.groupSize ?? null,
       outcome,
+      this.reduced,
     );
     return { complete: outcome[0] === 1, computeNs: outcome[1], stallNs: outcome[2] };
   }

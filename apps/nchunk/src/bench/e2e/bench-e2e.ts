@@ -1,5 +1,6 @@
 import os from "node:os";
 import type { DeviceProfile } from "@neuron-chunking/latency-model";
+import type { Arithmetic } from "@neuron-chunking/vlm-executor";
 import { cacheFolder } from "../../cache";
 import { withProgress } from "../../terminal/progress";
 import { benchModel, ensureGguf, ensureImage } from "./bench-model";
@@ -19,6 +20,8 @@ export interface BenchE2eOptions {
   readonly folder: string;
   readonly effort: Effort;
   readonly profile: DeviceProfile;
+  /** Of the cases; beside llama.cpp it is f32. */
+  readonly arithmetic: Arithmetic;
   /** Whether llama.cpp is compared with. */
   readonly peer: boolean;
   /** What the kernel is to read ahead while llama.cpp runs; undefined: as the system has it. */
@@ -37,7 +40,7 @@ const loadPerCore = (): number => os.loadavg()[0] / os.availableParallelism();
 
 /** Runs all cases, then the comparison. Throws DISK_FULL, BENCH_FAILED or the signal's reason. */
 export async function benchE2e(options: BenchE2eOptions): Promise<E2eReport> {
-  const { folder, effort, profile, signal } = options;
+  const { folder, effort, profile, arithmetic, signal } = options;
   const loadBefore = loadPerCore();
   const readAhead = await ReadAhead.of(folder);
   if (options.peerReadAheadBytes !== undefined) await readAhead.requireSettable();
@@ -48,7 +51,7 @@ export async function benchE2e(options: BenchE2eOptions): Promise<E2eReport> {
     installPeer(options),
   ]);
   const { cases, overlaps } = await withProgress("Measuring", (report) =>
-    runCases({ model, imageDir, work: effort.work, profile, report, signal }),
+    runCases({ model, imageDir, work: effort.work, profile, arithmetic, report, signal }),
   );
   const compared = await compare(options, readAhead, installed);
   const notes = [effort.shape.note ?? ""];
@@ -66,6 +69,7 @@ export async function benchE2e(options: BenchE2eOptions): Promise<E2eReport> {
     note: notes.filter(Boolean).join(" "),
     conditions: {
       threads: os.availableParallelism(),
+      arithmetic,
       loadPerCore: [loadBefore, loadPerCore()],
       readAheadBytes: await readAhead.bytes(),
       peerVersion: compared.peer.length > 0 ? `node-llama-cpp ${NODE_LLAMA_CPP_VERSION}` : null,

@@ -1,5 +1,5 @@
 import type { DeviceProfile } from "@neuron-chunking/latency-model";
-import { VlmExecutor } from "@neuron-chunking/vlm-executor";
+import { VlmExecutor, type Arithmetic } from "@neuron-chunking/vlm-executor";
 import type { ReportProgress } from "../../terminal/progress";
 import { median } from "../../statistics";
 import type { BenchModel } from "./bench-model";
@@ -33,6 +33,7 @@ export interface CaseOptions {
   readonly imageDir: string;
   readonly work: Work;
   readonly profile: DeviceProfile;
+  readonly arithmetic: Arithmetic;
   readonly report: ReportProgress;
   readonly signal: AbortSignal;
 }
@@ -45,7 +46,7 @@ export const contextOf = ({ prefillTokens, frames, decodeTokens }: Work): number
 export async function runCases(
   options: CaseOptions,
 ): Promise<{ cases: E2eCase[]; overlaps: number[] }> {
-  const { model, work, profile, imageDir, report, signal } = options;
+  const { model, work, profile, arithmetic, imageDir, report, signal } = options;
   const contextLength = contextOf(work);
   const { budgetBytes, ...rest } = await budgetOf(model, imageDir, contextLength);
   const cases: E2eCase[] = [];
@@ -54,7 +55,7 @@ export async function runCases(
     runChild<ExecutorRequest>(
       {
         ...{ kind: "executor", imageDir, policy, sparsity, budgetBytes, contextLength },
-        ...{ work: of, profile, ...rest },
+        ...{ work: of, profile, arithmetic, ...rest },
       },
       { signal, timeoutMs: CASE_TIMEOUT_MS },
     );

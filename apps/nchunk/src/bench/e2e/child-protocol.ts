@@ -1,4 +1,5 @@
 import type { DeviceProfile } from "@neuron-chunking/latency-model";
+import type { Arithmetic } from "@neuron-chunking/vlm-executor";
 
 export const POLICIES = ["dense", "topk", "chunk", "lagrange"] as const;
 export type E2ePolicy = (typeof POLICIES)[number];
@@ -33,6 +34,7 @@ export interface ExecutorRequest {
   readonly budgetBytes: number;
   /** Where not the policy's own default. */
   readonly prefetch?: "off";
+  readonly arithmetic?: Arithmetic;
   readonly contextLength: number;
   readonly work: Work;
   readonly profile: DeviceProfile;

@@ -91,7 +91,7 @@ export function describeE2e(report: E2eReport): string {
   const { cases, summary, profile, conditions, note } = report;
   const budget = cases[0]?.budgetBytes ?? 0;
   return [
-    `${cases[0]?.model}, random weights, on ${profile.name}, ${conditions.threads} threads; a budget of ${formatBytes(budget)}. Times are per token.`,
+    `${cases[0]?.model}, random weights, on ${profile.name}, ${conditions.threads} threads, ${conditions.arithmetic} arithmetic; a budget of ${formatBytes(budget)}. Times are per token.`,
     ...(note === "" ? [] : [note]),
     "",
     caseTable(report),

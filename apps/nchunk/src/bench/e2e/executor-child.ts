@@ -41,13 +41,15 @@ export async function runExecutor(request: ExecutorRequest): Promise<ExecutorRes
 }
 
 function openOptions(request: ExecutorRequest): OpenOptions {
-  const { policy, sparsity, profile, budgetBytes, contextLength, prefetch } = request;
+  const { policy, sparsity, profile, budgetBytes, contextLength } = request;
+  const { prefetch, arithmetic } = request;
   return {
     policy,
     ...(policy === "dense" ? {} : { sparsity }),
     profile,
     memoryBudgetBytes: budgetBytes,
     ...(prefetch === undefined ? {} : { prefetch }),
+    ...(arithmetic === undefined ? {} : { arithmetic }),
     ...executorLimits(contextLength),
   };
 }

@@ -1,5 +1,6 @@
 import { text } from "node:stream/consumers";
 import type { DeviceProfile } from "@neuron-chunking/latency-model";
+import type { Arithmetic } from "@neuron-chunking/vlm-executor";
 import { Option, type Command } from "commander";
 import { parsePositiveInteger } from "../../options";
 import { runVerb } from "../../verbs/run-verb";
@@ -19,6 +20,7 @@ interface E2eOptions {
   dir?: string;
   size: Size;
   peer: boolean;
+  arithmetic: Arithmetic;
   /** KiB */
   peerReadAhead?: number;
 }
@@ -43,6 +45,11 @@ export function registerE2e(bench: Command, parts: BenchParts): void {
         .choices(SIZES)
         .default("0.5b"),
     )
+    .addOption(
+      new Option("--arithmetic <way>", "of the policies' products; reduced is lossy")
+        .choices(["f32", "reduced"])
+        .default("f32"),
+    )
     .option("--no-peer", "leave out llama.cpp, which is installed for it into the cache folder")
     .option(
       "--peer-read-ahead <KiB>",
@@ -55,11 +62,11 @@ export function registerE2e(bench: Command, parts: BenchParts): void {
         const folder = await benchFolder(options.dir);
         const profile = await parts.profileFor(options, folder, signal);
         const effort = effortOf(parts.effortName(options), options.size);
-        const { peer, peerReadAhead } = options;
+        const { arithmetic, peer, peerReadAhead } = options;
         const peerReadAheadBytes = peerReadAhead === undefined ? undefined : peerReadAhead * 1024;
         const report = await benchE2e({
-          ...{ folder, effort, profile, peer, peerReadAheadBytes },
-          ...{ startedMs, signal },
+          ...{ folder, effort, profile, arithmetic, startedMs, signal },
+          ...{ peer, peerReadAheadBytes },
         });
         output.result(report);
         output.line(describeE2e(report));

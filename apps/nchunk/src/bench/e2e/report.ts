@@ -1,3 +1,4 @@
+import type { Arithmetic } from "@neuron-chunking/vlm-executor";
 import { median } from "../../statistics";
 import type { E2ePhase, E2ePolicy, PhaseResult } from "./child-protocol";
 
@@ -65,6 +66,7 @@ export interface E2eReport {
 /** What else the figures depend on. */
 export interface Conditions {
   readonly threads: number;
+  readonly arithmetic: Arithmetic;
   /** Load of the last minute over the number of cores, before and after. */
   readonly loadPerCore: readonly [before: number, after: number];
   /** What the system has the kernel read ahead of a memory-mapped file on this disk; null when not known. */
