@@ -299,6 +299,18 @@ describe("plan", () => {
     expect(small.stdout).toMatch(/does not work: the smallest that does is \d+ bytes/);
   });
 
+  it("goes without reading ahead rather than refuse a budget, unless that was asked for", async () => {
+    const dense = (...args: string[]) => plan(LARGE, ["--policy", "dense", ...args]);
+    const { minimumBytes, readAheadBytes } = await dense();
+    expect(readAheadBytes).toBeGreaterThan(0);
+    expect((await dense("--prefetch", "off")).minimumBytes).toBe(minimumBytes);
+    const always = await dense("--prefetch", "always");
+    expect(always.minimumBytes).toBe(minimumBytes + readAheadBytes);
+    const within = (bytes: number) => dense("--memory-budget", String(bytes));
+    expect((await within(minimumBytes)).readAheadBytes).toBe(0);
+    expect((await within(always.minimumBytes)).readAheadBytes).toBe(readAheadBytes);
+  });
+
   it("expects less reading the more is in memory", async () => {
     const shaping = ["--policy", "lagrange", "--device", "orin-nano"];
     const { minimumBytes, streamedBytes } = await plan(LARGE, shaping);

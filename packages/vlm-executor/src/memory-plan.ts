@@ -38,6 +38,8 @@ export interface MemoryPlan {
   readonly scratchBytes: number;
   /** Memory that weights land in, and the selection's workspace. */
   readonly landingBytes: number;
+  /** Memory for rows that are read before it is known that they are needed; 0 where none are, or a budget has no room for it. */
+  readonly readAheadBytes: number;
   /** The sum, or, where that is more, what parsing the tokenizer takes before anything else is loaded. */
   readonly totalBytes: number;
   /** The least budget that these options can run in. */
@@ -53,6 +55,12 @@ export interface MemoryPlan {
   readonly prefix: PrefixPlan;
 }
 
+/** @internal What reading ahead takes, 0 where it is not wanted; what is optional is left out rather than a budget refused. */
+export interface ReadAheadNeed {
+  readonly bytes: number;
+  readonly isOptional: boolean;
+}
+
 /** @internal What `planMemory` adds up. */
 export interface MemoryPlanInput {
   readonly config: ModelConfig;
@@ -62,6 +70,7 @@ export interface MemoryPlanInput {
   readonly contextLength: number;
   readonly blockTokens: number;
   readonly landingBytes: number;
+  readonly readAhead: ReadAheadNeed;
   readonly pictureLimitPixels: number;
   readonly bundled: boolean;
   /** Fills so many bytes, or all it can; with 0 it says what a pass costs without. */
@@ -84,12 +93,18 @@ export function planMemory(input: MemoryPlanInput): MemoryPlan {
     landingBytes: input.landingBytes,
   };
   const runBytes = Object.values(parts).reduce((sum, bytes) => sum + bytes, 0);
-  const minimumBytes = Math.max(runBytes, parts.processBytes + parsingBytes(files));
-  const prefix = input.fillPrefixes(Math.max(0, (budgetBytes ?? 0) - minimumBytes));
+  const peakWith = (moreBytes: number): number =>
+    Math.max(runBytes + moreBytes, parts.processBytes + parsingBytes(files));
+  const { readAhead } = input;
+  const minimumBytes = peakWith(readAhead.isOptional ? 0 : readAhead.bytes);
+  const hasRoom = budgetBytes === undefined || peakWith(readAhead.bytes) <= budgetBytes;
+  const readAheadBytes = readAhead.isOptional && !hasRoom ? 0 : readAhead.bytes;
+  const prefix = input.fillPrefixes(Math.max(0, (budgetBytes ?? 0) - peakWith(readAheadBytes)));
   return {
     ...parts,
+    readAheadBytes,
     prefixBytes: prefix.bytes,
-    totalBytes: Math.max(runBytes + prefix.bytes, minimumBytes),
+    totalBytes: peakWith(readAheadBytes + prefix.bytes),
     minimumBytes,
     streamedBytes: input.streamedBytes,
     contextLength,
@@ -145,7 +160,7 @@ export function requireBudget(plan: MemoryPlan, budgetBytes: number | undefined)
     `This model needs ${plan.minimumBytes} bytes (${mebibytes(plan.minimumBytes)}) and the budget is ${budgetBytes} (${mebibytes(budgetBytes)}): ` +
       `${mebibytes(plan.processBytes)} process and code, ${mebibytes(plan.heapBytes)} heap with the tokenizer, ` +
       `${mebibytes(plan.residentBytes)} resident weights, ${mebibytes(plan.kvCacheBytes)} KV cache for ${plan.contextLength} tokens, ` +
-      `${mebibytes(activations)} activations for blocks of ${plan.blockTokens}, ${mebibytes(plan.pictureBytes)} for a picture, ${mebibytes(plan.landingBytes)} landing buffers. ` +
+      `${mebibytes(activations)} activations for blocks of ${plan.blockTokens}, ${mebibytes(plan.pictureBytes)} for a picture, ${mebibytes(plan.landingBytes + plan.readAheadBytes)} landing buffers. ` +
       "Lower contextLength, blockTokens, landingBytes or maxPicturePixels, or raise the budget.",
     { expected: plan.minimumBytes, got: budgetBytes },
   );

@@ -75,7 +75,8 @@ export interface ModelOptions extends SelectionOptions {
    * multiplied. `always`: whatever there is room for (`ReadingAhead`). `auto`, the default under `dense`: there the same, as
    * nothing is read in vain; under other policies where the expected gain is positive and shows in the time of the matrix, which
    * is tried by turns. `off`: the default under other policies, as no gain was measured there. Traces report what was read
-   * ahead and what of it was used. It takes about 8 MiB, and changes no output.
+   * ahead and what of it was used. It takes about 8 MiB, without which `auto` does where a budget has no room for them, and changes
+   * no output.
    */
   readonly prefetch?: PrefetchChoice;
   /**
@@ -108,6 +109,7 @@ interface PlanInputs {
 export function planModel(image: FlashImage, config: ModelConfig, inputs: PlanInputs): MemoryPlan {
   const { options, files } = inputs;
   const limits = modelLimits(config, options);
+  const isAhead = wantsReadAhead(limits, landingCapacity(image, limits.landingBytes));
   const { flash, resident, bundled } = image.manifest;
   const calibration = options.calibration ?? inputs.calibration;
   const planner = new PrefixPlanner(image.bundles, selectionSettings(options), calibration);
@@ -119,6 +121,10 @@ export function planModel(image: FlashImage, config: ModelConfig, inputs: PlanIn
     contextLength: limits.contextLength,
     blockTokens: limits.blockTokens,
     landingBytes: landingBytes(image, config, limits),
+    readAhead: {
+      bytes: isAhead ? aheadBytes(image, config) : 0,
+      isOptional: limits.prefetch === "auto",
+    },
     pictureLimitPixels: limits.maxPicturePixels,
     bundled,
     fillPrefixes: (spareBytes) => planner.fill(spareBytes),
@@ -139,11 +145,10 @@ function landingBytes(image: FlashImage, config: ModelConfig, limits: Limits): n
   const perRow = READS_BYTES_PER_ROW + 2 * SELECTOR_BYTES_PER_ROW;
   const importance = image.bundles.reduce((sum, { rows }) => sum + rows, 0) * wordBytes;
   const capacity = landingCapacity(image, limits.landingBytes);
-  const fixed = LANDING_PARTS * capacity + maxStoredRows(config.decoder) * perRow + importance;
-  return fixed + (readsAhead(limits, capacity) ? aheadBytes(image, config) : 0);
+  return LANDING_PARTS * capacity + maxStoredRows(config.decoder) * perRow + importance;
 }
 
-function readsAhead({ prefetch }: Limits, capacityBytes: number): boolean {
+function wantsReadAhead({ prefetch }: Limits, capacityBytes: number): boolean {
   const isWorth = LANDING_PARTS * capacityBytes >= FEWEST_LANDING_BYTES_FOR_AHEAD;
   return prefetch === "always" || (prefetch === "auto" && isWorth);
 }
@@ -247,11 +252,13 @@ export async function loadModel(
   const maxRows = maxStoredRows(config.decoder);
   const capacity = landingCapacity(image, limits.landingBytes);
   const landings = image.reader.allocateParts(LANDING_PARTS, capacity);
-  const { bundles } = inputs.memory.prefix;
+  const { readAheadBytes, prefix } = inputs.memory;
+  const { bundles } = prefix;
   const prefixes = await loadPrefixes(image, bundles, landings[0], inputs.signal);
-  const ahead = readsAhead(limits, capacity)
-    ? readingAhead(image, backend, selection, limits.prefetch, maxRows, prefixes)
-    : undefined;
+  const ahead =
+    readAheadBytes > 0
+      ? readingAhead(image, backend, selection, limits.prefetch, maxRows, prefixes)
+      : undefined;
   const reads = new RowSupply(planReads(image, backend, landings, maxRows), maxRows, ahead);
   const streaming: Streaming = {
     backend,

@@ -87,14 +87,19 @@ describe("opening", () => {
         plan.visionStateBytes +
         plan.pictureBytes +
         plan.scratchBytes +
-        plan.landingBytes,
+        plan.landingBytes +
+        plan.readAheadBytes,
     );
-    expect(plan.minimumBytes).toBe(plan.totalBytes);
+    expect(plan.minimumBytes).toBe(plan.totalBytes - plan.readAheadBytes);
     await expect(
       VlmExecutor.open(dir, { memoryBudgetBytes: plan.minimumBytes - 1 }),
     ).rejects.toMatchObject({ code: "MEMORY_BUDGET_EXCEEDED", expected: plan.minimumBytes });
     const executor = await VlmExecutor.open(dir, { memoryBudgetBytes: plan.minimumBytes });
-    expect(executor.plan()).toEqual(plan);
+    expect(executor.plan()).toEqual({
+      ...plan,
+      readAheadBytes: 0,
+      totalBytes: plan.minimumBytes,
+    });
     await executor.close();
   });
 

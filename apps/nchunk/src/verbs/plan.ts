@@ -20,6 +20,7 @@ const PARTS = [
   ["a picture: decoding it, its tiles, their features", "pictureBytes"],
   ["scratch of the kernels", "scratchBytes"],
   ["landing buffers and selectors", "landingBytes"],
+  ["rows read ahead", "readAheadBytes"],
   ["tokenizer and heap", "heapBytes"],
   ["process: Node, code, native libraries, reader", "processBytes"],
 ] as const satisfies readonly (readonly [string, keyof MemoryPlan])[];

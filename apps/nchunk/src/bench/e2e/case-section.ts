@@ -48,14 +48,14 @@ export async function runCases(
 ): Promise<{ cases: E2eCase[]; overlaps: number[] }> {
   const { model, work, profile, arithmetic, imageDir, report, signal } = options;
   const contextLength = contextOf(work);
-  const { budgetBytes, ...rest } = await budgetOf(model, imageDir, contextLength);
+  const budgetBytes = await budgetOf(model, imageDir, contextLength);
   const cases: E2eCase[] = [];
   const overlaps: number[] = [];
   const run = (policy: E2ePolicy, sparsity: number, of: Work): Promise<ExecutorResult> =>
     runChild<ExecutorRequest>(
       {
         ...{ kind: "executor", imageDir, policy, sparsity, budgetBytes, contextLength },
-        ...{ work: of, profile, arithmetic, ...rest },
+        ...{ work: of, profile, arithmetic },
       },
       { signal, timeoutMs: CASE_TIMEOUT_MS },
     );
@@ -93,21 +93,14 @@ async function sparsityFor(
   return sparsity;
 }
 
-/**
- * The same for all policies, so that their memory can be compared. One that has no room to read ahead, which only `dense` does, leaves
- * it out: what the others did not need would hold all of a tiny model.
- */
+/** The same for all policies, so that their memory can be compared. */
 async function budgetOf(
   { sizeBytes }: BenchModel,
   imageDir: string,
   contextLength: number,
-): Promise<Pick<ExecutorRequest, "budgetBytes" | "prefetch">> {
-  const wantedBytes = Math.round(BUDGET_SHARE * sizeBytes);
-  const limits = executorLimits(contextLength);
-  const { minimumBytes } = await VlmExecutor.plan(imageDir, limits);
-  if (minimumBytes <= wantedBytes) return { budgetBytes: wantedBytes };
-  const least = await VlmExecutor.plan(imageDir, { ...limits, prefetch: "off" });
-  return { budgetBytes: Math.max(least.minimumBytes, wantedBytes), prefetch: "off" };
+): Promise<number> {
+  const { minimumBytes } = await VlmExecutor.plan(imageDir, executorLimits(contextLength));
+  return Math.max(minimumBytes, Math.round(BUDGET_SHARE * sizeBytes));
 }
 
 function casesOf(

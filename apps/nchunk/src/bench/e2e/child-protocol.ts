@@ -32,8 +32,6 @@ export interface ExecutorRequest {
   readonly policy: E2ePolicy;
   readonly sparsity: number;
   readonly budgetBytes: number;
-  /** Where not the policy's own default. */
-  readonly prefetch?: "off";
   readonly arithmetic?: Arithmetic;
   readonly contextLength: number;
   readonly work: Work;

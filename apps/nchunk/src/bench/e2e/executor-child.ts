@@ -41,14 +41,12 @@ export async function runExecutor(request: ExecutorRequest): Promise<ExecutorRes
 }
 
 function openOptions(request: ExecutorRequest): OpenOptions {
-  const { policy, sparsity, profile, budgetBytes, contextLength } = request;
-  const { prefetch, arithmetic } = request;
+  const { policy, sparsity, profile, budgetBytes, contextLength, arithmetic } = request;
   return {
     policy,
     ...(policy === "dense" ? {} : { sparsity }),
     profile,
     memoryBudgetBytes: budgetBytes,
-    ...(prefetch === undefined ? {} : { prefetch }),
     ...(arithmetic === undefined ? {} : { arithmetic }),
     ...executorLimits(contextLength),
   };
