@@ -29,6 +29,17 @@ function check(title, command, args) {
   return ok;
 }
 
+/** Tests whose process died under them, which vitest reports by no name; says which. */
+function unfinished({ testResults }) {
+  let count = 0;
+  for (const { name, assertionResults } of testResults) {
+    const pending = assertionResults.filter(({ status }) => status === "pending").length;
+    if (pending > 0) console.log(`Did not finish: ${pending} tests of ${path.relative(ROOT, name)}`);
+    count += pending;
+  }
+  return count;
+}
+
 function runVitest() {
   console.log("\n== TypeScript tests");
   const file = path.join(RESULTS, "vitest.json");
@@ -48,7 +59,7 @@ function runVitest() {
     (suite) => suite.status === "failed" && suite.assertionResults.length === 0,
   ).length;
   // An error outside every test (an unhandled rejection, say) fails the run without failing a test.
-  const failed = report.numFailedTests + failedSuites;
+  const failed = report.numFailedTests + failedSuites + unfinished(report);
   add("TypeScript tests", {
     passed: report.numPassedTests,
     failed: failed === 0 && status !== 0 ? 1 : failed,
