@@ -34,7 +34,8 @@ function unfinished({ testResults }) {
   let count = 0;
   for (const { name, assertionResults } of testResults) {
     const pending = assertionResults.filter(({ status }) => status === "pending").length;
-    if (pending > 0) console.log(`Did not finish: ${pending} tests of ${path.relative(ROOT, name)}`);
+    if (pending > 0)
+      console.log(`Did not finish: ${pending} tests of ${path.relative(ROOT, name)}`);
     count += pending;
   }
   return count;
