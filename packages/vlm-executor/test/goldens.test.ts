@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { VlmExecutor } from "../src/index.js";
 import { loadTokenizer } from "../src/inputs/index.js";
 import { encodePixels } from "../src/model.js";
-import { modelPath, picturePath, readGolden, readGoldenTensors } from "./support/goldens.js";
+import { modelPath, promptOf, readGolden, readGoldenTensors } from "./support/goldens.js";
 import type { GoldenCase, GoldenTensor, ModelGolden } from "./support/goldens.js";
 import { Images, openInsides, relativeError } from "./support/images.js";
 
@@ -33,14 +33,6 @@ beforeAll(async () => {
   images = await Images.create();
 });
 afterAll(() => images.remove());
-
-const request = (c: GoldenCase) => ({
-  prompt: c.prompt,
-  images: c.images.map(picturePath),
-  videos: c.videos.map((frames) => frames.map(picturePath)),
-  grouping: c.grouping,
-  chat: false,
-});
 
 /** Logits of the golden's positions side by side. */
 function logitsOf(rows: readonly Float32Array[], c: GoldenCase, shape: readonly number[]) {
@@ -69,7 +61,7 @@ describe.each(MODELS)("%s", (checkpoint, goldenName) => {
   afterAll(() => executor.close());
 
   it.each(cases.map((c) => [c.name, c] as const))("%s: logits", async (_name, c) => {
-    const prompt = await executor.prepare(request(c));
+    const prompt = await executor.prepare(promptOf(c));
     expect([...prompt.tokenIds]).toEqual(c.inputIds);
     const { logits, accuracy } = await executor.logits({ ...prompt, all: true });
     expect(accuracy).toBe("exact");
@@ -87,7 +79,7 @@ describe.each(MODELS)("%s", (checkpoint, goldenName) => {
   const greedy = cases.filter((c) => c.greedy !== undefined);
   it.each(greedy.map((c) => [c.name, c] as const))("%s: 32 greedy tokens", async (_name, c) => {
     const session = executor.createSession();
-    await session.appendPrompt(await executor.prepare(request(c)));
+    await session.appendPrompt(await executor.prepare(promptOf(c)));
     const ids: number[] = [];
     let text = "";
     for await (const token of session.generate({ maxNewTokens: 32, stopTokenIds: [] })) {
@@ -104,7 +96,7 @@ describe.each(MODELS)("%s", (checkpoint, goldenName) => {
   it.each(seeing.map((c) => [c.name, c] as const))("%s: tower, projector", async (_name, c) => {
     const { model, close } = await openInsides(await images.get(checkpoint));
     try {
-      const prompt = await model.prompting.prepare(request(c));
+      const prompt = await model.prompting.prepare(promptOf(c));
       const { imageFeatures = [], clipFeatures = [] } = await encodePixels(model, prompt);
       const packed = sideBySide([...imageFeatures, ...clipFeatures]);
       expect(relativeError(packed, tensor(`${c.name}.packed`).values)).toBeLessThan(

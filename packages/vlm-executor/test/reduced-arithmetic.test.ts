@@ -4,8 +4,8 @@ import { CpuBackend } from "../src/backend/cpu-backend.js";
 import { kernels } from "../src/binding.js";
 import { VlmExecutor } from "../src/index.js";
 import type { OpenOptions } from "../src/index.js";
-import { picturePath, readGolden, readGoldenTensors } from "./support/goldens.js";
-import type { GoldenCase, ModelGolden } from "./support/goldens.js";
+import { promptOf, readGolden, readGoldenTensors } from "./support/goldens.js";
+import type { ModelGolden } from "./support/goldens.js";
 import { Images, relativeError } from "./support/images.js";
 import { code } from "./support/sessions.js";
 
@@ -18,14 +18,6 @@ beforeAll(async () => {
   images = await Images.create();
 });
 afterAll(() => images.remove());
-
-const request = (c: GoldenCase) => ({
-  prompt: c.prompt,
-  images: c.images.map(picturePath),
-  videos: c.videos.map((frames) => frames.map(picturePath)),
-  grouping: c.grouping,
-  chat: false,
-});
 
 /** What this machine rounds for weights that are not quantised. */
 const roundsHere = kernels.features().reduced.filter((name) => name !== "int8-dot");
@@ -53,7 +45,7 @@ describe.each(MODELS)("%s", (model) => {
     const dir = await images.get(model);
     const run = (options: OpenOptions) =>
       open(dir, options, async (executor) => {
-        const prompt = await executor.prepare(request(c));
+        const prompt = await executor.prepare(promptOf(c));
         const result = await executor.logits({ ...prompt, all: true });
         return { ...result, rounding: executor.rounding };
       });

@@ -25,6 +25,15 @@ export interface GoldenCase {
   readonly tileCounts?: readonly number[];
 }
 
+/** A case as `VlmExecutor.prepare` takes it. */
+export const promptOf = (c: GoldenCase) => ({
+  prompt: c.prompt,
+  images: c.images.map(picturePath),
+  videos: c.videos.map((frames) => frames.map(picturePath)),
+  grouping: c.grouping,
+  chat: false,
+});
+
 export interface ModelGolden {
   readonly model: string;
   readonly parameters: Readonly<Record<string, unknown>>;
