@@ -82,14 +82,14 @@ Limits MeasureLimits(const Options& options) {
   const size_t kc = 64, calls = options.tiny ? 100 : 20000;
   const double fma = Best(options.rounds, [&](int) {
     pool.ParallelFor(static_cast<size_t>(pool.threads()), [&](size_t) {
-      std::vector<float> a(kc * nchunk::kTileRows, 1), b(kc * table.panel_columns, 1), y(nchunk::kTileRows * table.panel_columns);
+      std::vector<float> a(kc * nchunk::kTileRows, 1), b(kc * table.gemm.panel_columns, 1), y(nchunk::kTileRows * table.gemm.panel_columns);
       nchunk::PrefetchList nothing{nullptr, nullptr};
       for (size_t i = 0; i < calls; ++i) {
-        table.gemm_panel(a.data(), nchunk::kTileRows, kc, b.data(), table.panel_columns, y.data(), table.panel_columns, true, &nothing);
+        table.gemm.gemm_panel(a.data(), nchunk::kTileRows, kc, b.data(), table.gemm.panel_columns, y.data(), table.gemm.panel_columns, true, &nothing);
       }
     });
   });
-  const double flops = 2.0 * kc * nchunk::kTileRows * static_cast<double>(table.panel_columns * calls) * pool.threads();
+  const double flops = 2.0 * kc * nchunk::kTileRows * static_cast<double>(table.gemm.panel_columns * calls) * pool.threads();
   return {static_cast<double>(weights.size()) / stream / 1e9, flops / fma / 1e9};
 }
 

@@ -159,9 +159,9 @@ void FewTokens(const KernelTable& table, const ChunkedMatmulArgs& args, const Ro
 
 void ManyTokens(const KernelTable& table, const ChunkedMatmulArgs& args, const RowList& rows, CallScratch& scratch) {
   const GemmShape shape{args.tokens, rows.count, args.n, args.y, args.accumulate, nullptr, Activation::kNone};
-  float* packed = scratch.packed.Take<float>(PackedFloats(args.tokens, rows.count));
+  const GemmKernels& gemm = table.GemmFor(args.arithmetic);
   const QuantLayout layout = QuantLayoutOf(args.dtype, args.n, args.group_size);
-  BlockedGemm(table, shape, packed, RowPanels{table, rows, layout, args.x, args.tokens, args.k, args.n});
+  BlockedGemm(table, gemm, shape, scratch.packed, RowPanels{gemm, rows, layout, args.x, args.tokens, args.k, args.n});
 }
 
 }  // namespace

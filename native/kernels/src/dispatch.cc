@@ -50,7 +50,11 @@ std::vector<std::string> AvailableTargets() {
 
 std::string CurrentTarget() { return Kernels().name; }
 
-std::vector<std::string> ReducedArithmetic() { return {}; }
+std::vector<std::string> ReducedArithmetic() {
+  std::vector<std::string> names;
+  if (Kernels().reduced_gemm != nullptr) names.emplace_back(Kernels().reduced_gemm->name);
+  return names;
+}
 
 bool ForceTarget(const std::string& name) {
   for (const KernelTable* table : Runnable()) {
@@ -63,7 +67,7 @@ bool ForceTarget(const std::string& name) {
 }
 
 size_t AttentionScratchFloats(const KernelTable& table, size_t rows, size_t head_dim) {
-  const size_t value_columns = (head_dim + table.panel_columns - 1) / table.panel_columns * table.panel_columns;
+  const size_t value_columns = (head_dim + table.gemm.panel_columns - 1) / table.gemm.panel_columns * table.gemm.panel_columns;
   return rows * head_dim + kKeyBlock * head_dim + kKeyBlock * value_columns + kTileRows * kKeyBlock +
          rows * value_columns + 2 * rows;
 }

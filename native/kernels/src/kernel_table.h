@@ -12,8 +12,10 @@ namespace nchunk {
 
 // Rows of a packed A tile: tokens are taken this many at a time by every target.
 constexpr size_t kTileRows = 8;
-// Channels of a packed panel at most: one of 48 columns then takes 24 KiB, within a first-level cache.
-constexpr size_t kBlockChannels = 128;
+// Cells of a packed panel's column at most (GemmKernels): a panel of 48 columns then takes 24 KiB, within a first-level cache.
+constexpr size_t kBlockCells = 128;
+// Channels of a cell at most.
+constexpr size_t kMaxCellChannels = 2;
 // Neighbouring panels of weights that are packed together at most, so that whole cache lines of a weight row are used.
 constexpr size_t kMaxPanelsTogether = 4;
 // Keys per block of attention: a multiple of every target's panel width (48, 24, 12).
@@ -53,18 +55,31 @@ struct AttentionBlock {
 // A row of the result of a range of keys: maximum of the scores, sum of exp(score - maximum), the values weighted with those.
 constexpr size_t AttentionPartialFloats(size_t head_dim) { return head_dim + 2; }
 
-struct KernelTable {
-  const char* name;
-  size_t panel_columns;  // columns of a packed B panel (NR)
+// A packed product in one arithmetic. Packed operands are cells of four bytes, passed as floats whatever they hold: one f32, or 16
+// bits each of two neighbouring channels, the second of which is zero where channels end. `cells` are Cells(kc).
+struct GemmKernels {
+  const char* name;      // as in ReducedArithmetic()
+  size_t panel_columns;  // columns of a packed B panel (NR), the same in every arithmetic of a target
+  size_t cell_channels;
 
-  // Columns of `kc` weight rows, row i's first wanted element at rows[i] + column_bytes, widened into
-  // panel [kc, panel_columns], zeros beyond `columns`.
+  size_t Cells(size_t kc) const { return (kc + cell_channels - 1) / cell_channels; }
+  size_t block_channels() const { return kBlockCells * cell_channels; }
+
+  // A tile [kc][kTileRows] of f32 into cells [cells][kTileRows]; null where the tile is those already. The tile has room for a
+  // further channel.
+  void (*round_tile)(float* tile, size_t kc, float* packed);
+  // Columns of `kc` weight rows, row i's first wanted element at rows[i] + column_bytes, as
+  // panel [cells, panel_columns], zeros beyond `columns`.
   void (*pack_rows)(const uint8_t* const* rows, size_t kc, size_t column_bytes, Dtype dtype, size_t columns,
                     float* panel);
-  // The same from W [n, k]: panel[i, j] = element i of the row at weight + j * row_stride_bytes.
+  // The same from W [n, k]: channel i of column j is element i of the row at weight + j * row_stride_bytes.
   void (*pack_transposed)(const uint8_t* weight, size_t row_stride_bytes, Dtype dtype, size_t kc, size_t columns,
                           float* panel);
-  // y [tokens, columns] (+)= A B for packed A [tiles][kc][kTileRows] and a packed panel. Lines of `ahead` are prefetched on the
+  // The same of quantised rows, rows[i] the start of a row and `column` a multiple of panel_columns: fills neighbouring panels,
+  // `panel_stride` floats apart.
+  void (*pack_quant_rows)(const QuantLayout& layout, const uint8_t* const* rows, size_t kc, size_t column, size_t columns,
+                          float* panels, size_t panel_stride);
+  // y [tokens, columns] (+)= A B for packed A [tiles][cells][kTileRows] and a packed panel. Lines of `ahead` are prefetched on the
   // way and taken off it.
   void (*gemm_panel)(const float* a, size_t tokens, size_t kc, const float* panel, size_t columns, float* y, size_t ldy,
                      bool accumulate, PrefetchList* ahead);
@@ -74,6 +89,17 @@ struct KernelTable {
                          float* y, size_t ldy, bool accumulate, PrefetchList* ahead);
   void (*gemm_pack_quant_rows)(const float* a, size_t kc, const QuantLayout& layout, const uint8_t* const* rows, size_t column,
                                float* panel, float* y, size_t ldy, bool accumulate, PrefetchList* ahead);
+};
+
+struct KernelTable {
+  const char* name;
+  GemmKernels gemm;
+  const GemmKernels* reduced_gemm;  // under Arithmetic::kReduced; null: as under kF32
+
+  const GemmKernels& GemmFor(Arithmetic arithmetic) const {
+    return arithmetic == Arithmetic::kReduced && reduced_gemm != nullptr ? *reduced_gemm : gemm;
+  }
+
   // y[0..n) += sum over i < count of xs[i] * row i, row by row in order, whatever calls they are split into; next_rows
   // (next_count) are prefetched on the way. Any number of rows: the more, the better the reads run on.
   void (*gemv_rows)(const uint8_t* const* rows, const float* xs, size_t count, Dtype dtype, size_t n, float* y,
@@ -81,13 +107,11 @@ struct KernelTable {
   // The same for columns [column, column + columns) of rows that have more: rows[i] is the start of a row, y[0] is for `column`.
   void (*gemv_columns)(const uint8_t* const* rows, const float* xs, size_t count, Dtype dtype, size_t column, size_t columns,
                        float* y, const uint8_t* const* next_rows, size_t next_count);
-  // Both for quantised rows: rows[i] is the start of a row. Columns [column, column + columns), `column` a multiple of kQuantStep
-  // (gemv) or of panel_columns (pack); pack fills neighbouring panels, `panel_stride` floats apart. The rows of one call may be
-  // summed up before they are added to y, so that sums depend on which rows a call has, but not on which columns.
+  // The same for quantised rows: rows[i] is the start of a row. Columns [column, column + columns), `column` a multiple of
+  // kQuantStep. The rows of one call may be summed up before they are added to y, so that sums depend on which rows a call has, but
+  // not on which columns.
   void (*gemv_quant_rows)(const QuantLayout& layout, const uint8_t* const* rows, const float* xs, size_t count,
                           size_t column, size_t columns, float* y, const uint8_t* const* next_rows, size_t next_count);
-  void (*pack_quant_rows)(const QuantLayout& layout, const uint8_t* const* rows, size_t kc, size_t column, size_t columns,
-                          float* panels, size_t panel_stride);
   // y[j] = dot(x, row j of W [n, k]) for j < n.
   void (*dot_rows)(const float* x, size_t k, const uint8_t* weight, Dtype dtype, size_t n, float* y);
   // y [rows, columns] = activation(y + bias) with row stride ldy.

@@ -32,7 +32,7 @@ void FewTokens(const KernelTable& table, const LinearArgs& args) {
 
 // The operands of the blocked product (see BlockedGemm).
 struct TransposedPanels {
-  const KernelTable& table;
+  const GemmKernels& gemm;
   const LinearArgs& args;
 
   size_t element_bytes() const { return ElementBytes(args.dtype); }
@@ -46,9 +46,9 @@ struct TransposedPanels {
   }
 
   void PackB(size_t k0, size_t kc, size_t column, size_t columns, float* panels) const {
-    for (size_t c = 0; c < columns; c += table.panel_columns) {
-      table.pack_transposed(args.weight + ((column + c) * args.k + k0) * element_bytes(), args.k * element_bytes(),
-                            args.dtype, kc, std::min(table.panel_columns, columns - c), panels + c * kc);
+    for (size_t c = 0; c < columns; c += gemm.panel_columns) {
+      gemm.pack_transposed(args.weight + ((column + c) * args.k + k0) * element_bytes(), args.k * element_bytes(), args.dtype, kc,
+                           std::min(gemm.panel_columns, columns - c), panels + c * gemm.Cells(kc));
     }
   }
 
@@ -69,8 +69,8 @@ struct TransposedPanels {
 void ManyTokens(const KernelTable& table, const LinearArgs& args) {
   ScratchLease scratch;
   const GemmShape shape{args.tokens, args.k, args.n, args.y, false, args.bias, args.activation};
-  float* packed = scratch->packed.Take<float>(PackedFloats(args.tokens, args.k));
-  BlockedGemm(table, shape, packed, TransposedPanels{table, args});
+  const GemmKernels& gemm = table.GemmFor(args.arithmetic);
+  BlockedGemm(table, gemm, shape, scratch->packed, TransposedPanels{gemm, args});
 }
 
 }  // namespace

@@ -18,11 +18,12 @@ constexpr size_t kMostBytes = 1024 * 1024;
 // Rows of each block, by where it begins.
 class BlockSizes {
  public:
-  BlockSizes(const StreamedMatmulArgs& args, size_t rows, bool many_tokens) : rows_(rows) {
-    const size_t most = many_tokens ? kBlockChannels : std::max<size_t>(kStepRows, kMostBytes / args.row_bytes);
+  BlockSizes(const StreamedMatmulArgs& args, size_t rows, size_t gemm_channels) : rows_(rows) {
+    const bool many_tokens = gemm_channels > 0;
+    const size_t most = many_tokens ? gemm_channels : std::max<size_t>(kStepRows, kMostBytes / args.row_bytes);
     const size_t fewest = many_tokens ? kFewestGemmRows : kFewestBytes / args.row_bytes;
     first_ = RoundUp(std::clamp(rows / kWantedBlocks, std::min(fewest, most), most), kStepRows);
-    most_ = many_tokens ? kBlockChannels : first_;
+    most_ = many_tokens ? gemm_channels : first_;
   }
 
   // Of the block that begins after `done` rows: small ones first and last, so that little is waited for and little is left when
@@ -87,11 +88,11 @@ class Cutter {
 
 }  // namespace
 
-RowBlocks CutIntoBlocks(const StreamedMatmulArgs& args, bool many_tokens, CallScratch& scratch) {
+RowBlocks CutIntoBlocks(const StreamedMatmulArgs& args, size_t gemm_channels, CallScratch& scratch) {
   size_t rows = 0;
   for (size_t p = 0; p < args.piece_count; ++p) rows += args.lengths[p];
   const RowList list{scratch.rows.Take<const uint8_t*>(rows), scratch.indices.Take<uint32_t>(rows), rows};
-  const BlockSizes sizes(args, rows, many_tokens);
+  const BlockSizes sizes(args, rows, gemm_channels);
   // Every piece may end a block before it is full.
   RowBlock* blocks = scratch.blocks.Take<RowBlock>(rows / sizes.fewest() + args.piece_count + 3);
   Cutter cutter(blocks, sizes, args.window);

@@ -28,7 +28,8 @@ struct RowBlocks {
   size_t Begin(size_t block) const { return blocks[block].begin; }
 };
 
-RowBlocks CutIntoBlocks(const StreamedMatmulArgs& args, bool many_tokens, CallScratch& scratch);
+// `gemm_channels`: a block of many tokens' at most, 0 of few tokens.
+RowBlocks CutIntoBlocks(const StreamedMatmulArgs& args, size_t gemm_channels, CallScratch& scratch);
 
 }  // namespace nchunk
 

@@ -27,7 +27,7 @@ inline QuantLayout QuantLayoutOf(Dtype dtype, size_t n, size_t group_size) {
 
 // The operands of y = x[:, channels] W[rows, :] (see BlockedGemm).
 struct RowPanels {
-  const KernelTable& table;
+  const GemmKernels& gemm;
   const RowList& rows;
   QuantLayout layout;
   const float* x;  // [tokens, k]
@@ -50,12 +50,12 @@ struct RowPanels {
 
   void PackB(size_t k0, size_t kc, size_t column, size_t columns, float* panels) const {
     if (quantised()) {
-      table.pack_quant_rows(layout, rows.pointers + k0, kc, column, columns, panels, kc * table.panel_columns);
+      gemm.pack_quant_rows(layout, rows.pointers + k0, kc, column, columns, panels, gemm.Cells(kc) * gemm.panel_columns);
       return;
     }
-    for (size_t c = 0; c < columns; c += table.panel_columns) {
-      table.pack_rows(rows.pointers + k0, kc, (column + c) * ElementBytes(layout.dtype), layout.dtype,
-                      std::min(table.panel_columns, columns - c), panels + c * kc);
+    for (size_t c = 0; c < columns; c += gemm.panel_columns) {
+      gemm.pack_rows(rows.pointers + k0, kc, (column + c) * ElementBytes(layout.dtype), layout.dtype,
+                      std::min(gemm.panel_columns, columns - c), panels + c * gemm.Cells(kc));
     }
   }
 
@@ -74,15 +74,15 @@ struct RowPanels {
     return static_cast<size_t>(end - list);
   }
 
-  bool has_first_tile() const { return !quantised() || table.gemm_pack_quant_rows != nullptr; }
+  bool has_first_tile() const { return !quantised() || gemm.gemm_pack_quant_rows != nullptr; }
 
   void FirstTile(size_t k0, size_t kc, size_t column, float* panel, const float* a, float* y, bool accumulate,
                  PrefetchList* ahead) const {
     const uint8_t* const* from = rows.pointers + k0;
     if (quantised()) {
-      table.gemm_pack_quant_rows(a, kc, layout, from, column, panel, y, n, accumulate, ahead);
+      gemm.gemm_pack_quant_rows(a, kc, layout, from, column, panel, y, n, accumulate, ahead);
     } else {
-      table.gemm_pack_rows(a, kc, from, column * ElementBytes(layout.dtype), layout.dtype, panel, y, n, accumulate, ahead);
+      gemm.gemm_pack_rows(a, kc, from, column * ElementBytes(layout.dtype), layout.dtype, panel, y, n, accumulate, ahead);
     }
   }
 };

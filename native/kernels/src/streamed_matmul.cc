@@ -26,7 +26,7 @@ double Ns(Clock::duration time) { return std::chrono::duration<double, std::nano
 // The outputs of a product cut into tiles: all of a range of columns, or, of many tokens, some of the tokens too.
 GemmSplit SplitOutputs(const KernelTable& table, const StreamedMatmulArgs& args, bool many_tokens, size_t threads) {
   if (many_tokens) {
-    GemmSplit split = SplitGemm(args.tokens, args.n, table.panel_columns, threads);
+    GemmSplit split = SplitGemm(args.tokens, args.n, table.gemm.panel_columns, threads);
     split.tokens = std::min(split.tokens, kBlockTokens);
     split.token_items = (args.tokens + split.tokens - 1) / split.tokens;
     return split;
@@ -44,10 +44,11 @@ class StreamedProduct {
   StreamedProduct(const StreamedMatmulArgs& args, CallScratch& scratch)
       : args_(args),
         table_(Kernels()),
+        gemm_(table_.GemmFor(args.arithmetic)),
         many_tokens_(args.tokens >= kGemmTokens),
-        blocks_(CutIntoBlocks(args, many_tokens_, scratch)),
+        blocks_(CutIntoBlocks(args, many_tokens_ ? gemm_.block_channels() : 0, scratch)),
         layout_(QuantLayoutOf(args.dtype, args.n, args.group_size)),
-        panels_{table_, blocks_.rows, layout_, args.x, args.tokens, args.k, args.n},
+        panels_{gemm_, blocks_.rows, layout_, args.x, args.tokens, args.k, args.n},
         split_(SplitOutputs(table_, args, many_tokens_, static_cast<size_t>(ThreadPool::Instance().threads()))),
         tiles_(split_.column_items * split_.token_items),
         schedule_(scratch.tiles.Take<TileSchedule::Tile>(tiles_), tiles_) {
@@ -73,11 +74,14 @@ class StreamedProduct {
       }
       return;
     }
-    packed_ = {scratch.packed.Take<float>(RoundUp(args_.tokens, kTileRows) * rows), RoundUp(args_.tokens, kTileRows)};
+    packed_ = {scratch.packed.Take<float>(PackedA::Floats(gemm_, args_.tokens, rows, blocks_.count)),
+               RoundUp(args_.tokens, kTileRows)};
     ThreadPool::Instance().ParallelFor(blocks_.count, [this](size_t block) {
       const size_t k0 = blocks_.Begin(block);
       const size_t kc = blocks_.Begin(block + 1) - k0;
-      for (size_t t = 0; t < packed_.padded_tokens; t += kTileRows) panels_.PackA(t, k0, kc, packed_.At(k0, kc, t));
+      for (size_t t = 0; t < packed_.padded_tokens; t += kTileRows) {
+        PackTile(gemm_, panels_, t, k0, kc, packed_.At(gemm_, block, k0, kc, t));
+      }
     });
   }
 
@@ -150,7 +154,7 @@ class StreamedProduct {
     const size_t t0 = work.tile % split_.token_items * split_.tokens;
     const size_t count = std::min(split_.tokens, args_.tokens - t0);
     const GemmTile tile{t0, count, column, columns, args_.y + t0 * args_.n + column};
-    MultiplyTile(table_, shape, panels_, packed_, tile, [this](size_t block) { return blocks_.Begin(block); },
+    MultiplyTile(gemm_, shape, panels_, packed_, tile, [this](size_t block) { return blocks_.Begin(block); },
                  work.block_begin, work.block_end);
   }
 
@@ -187,6 +191,7 @@ class StreamedProduct {
 
   const StreamedMatmulArgs& args_;
   const KernelTable& table_;
+  const GemmKernels& gemm_;
   const bool many_tokens_;
   const RowBlocks blocks_;
   const QuantLayout layout_;

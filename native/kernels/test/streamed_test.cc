@@ -107,6 +107,7 @@ class Streamed : public OnTarget {
     size_t resident;
     bool accumulate;
     bool two_streams;
+    Arithmetic arithmetic = Arithmetic::kF32;
   };
 
   // Random chunks of rows [from, k), cut into slices of at most `most_rows` rows.
@@ -200,7 +201,7 @@ class Streamed : public OnTarget {
     for (const uint32_t start : starts) offsets.push_back(static_cast<double>(start * row_bytes));
     Guarded want(c.tokens * c.n, 0.5f);
     ChunkedMatmul({x.data(), c.tokens, c.k, starts.data(), lengths.data(), starts.size(), file.data(), offsets.data(),
-                   row_bytes, c.dtype, c.n, want.data(), c.accumulate, c.group});
+                   row_bytes, c.dtype, c.n, want.data(), c.accumulate, c.group, c.arithmetic});
     float largest = 1e-3f;
     for (size_t i = 0; i < want.size(); ++i) largest = std::max(largest, std::abs(want[i]));
 
@@ -222,7 +223,7 @@ class Streamed : public OnTarget {
                                       {&arrivals[0], &arrivals[1]},
                                       window,             row_bytes,         c.dtype,
                                       c.n,                y.data(),          c.accumulate,
-                                      c.group};
+                                      c.group,            c.arithmetic};
         ASSERT_TRUE(StreamedMatmul(args, &times));
         EXPECT_GE(times.compute_ns, 0);
         EXPECT_GE(times.stall_ns, 0);
@@ -253,8 +254,11 @@ TEST_P(Streamed, MatchesTheProductOfRowsThatAreThere) {
     for (const size_t tokens : {1, 3, 5, 16, 37}) {
       for (int round = 0; round < 3; ++round) {
         const size_t k = Size(1, 400);
-        Check({tokens, k, Size(1, 300), dtype, group, round == 1 ? Size(0, k) : 0, round == 1, round == 2});
-        if (HasFatalFailure()) return;
+        const size_t n = Size(1, 300), resident = round == 1 ? Size(0, k) : 0;
+        for (const Arithmetic arithmetic : {Arithmetic::kF32, Arithmetic::kReduced}) {
+          Check({tokens, k, n, dtype, group, resident, round == 1, round == 2, arithmetic});
+          if (HasFatalFailure()) return;
+        }
       }
     }
   }
@@ -263,7 +267,36 @@ TEST_P(Streamed, MatchesTheProductOfRowsThatAreThere) {
 TEST_P(Streamed, MatchesWhereOutputsAreCutIntoManyTiles) {
   Check({1, 700, 4500, Dtype::kBF16, 0, 90, false, true});
   Check({70, 300, 700, Dtype::kBF16, 0, 0, true, false});
+  Check({70, 701, 700, Dtype::kBF16, 0, 0, true, false, Arithmetic::kReduced});
   Check({1100, 90, 60, Dtype::kBF16, 0, 10, false, false});  // more than one block of tokens
+}
+
+// Rows of one block, which is then cut as that of rows that are there.
+TEST_P(Streamed, IsToTheBitTheProductOfTheSameBlocks) {
+  const size_t tokens = 19, n = 150;
+  for (const Arithmetic arithmetic : {Arithmetic::kF32, Arithmetic::kReduced}) {
+    for (const size_t k : {1, 2, 31, 32}) {
+      const size_t row_bytes = 2 * n;
+      const std::vector<uint8_t> file = MakeFile(k, n, row_bytes, Dtype::kBF16, 0);
+      const std::vector<float> x = Floats(tokens * k);
+      SlicedPlan plan{{0}, {static_cast<uint32_t>(k)}, {0}, {0}, {0, 1}, 2, k * row_bytes};
+      std::vector<float> want(tokens * n), y(tokens * n);
+      ChunkedMatmul({x.data(), tokens, k, plan.starts.data(), plan.lengths.data(), 1, file.data(), plan.offsets_bytes.data(),
+                     row_bytes, Dtype::kBF16, n, want.data(), false, 0, arithmetic});
+      std::vector<uint8_t> landing(plan.window * plan.slot_bytes, kTakenBack);
+      Arrivals arrivals;
+      {
+        Feeder feed(arrivals, plan, file, row_bytes, landing, 0, 1, kNever);
+        StreamedTimes times;
+        ASSERT_TRUE(StreamedMatmul({x.data(), tokens, k, nullptr, 0, plan.starts.data(), plan.lengths.data(), plan.slices.data(),
+                                    1, plan.offsets_bytes.data(), {landing.data(), nullptr}, {&arrivals, nullptr}, plan.window,
+                                    row_bytes, Dtype::kBF16, n, y.data(), false, 0, arithmetic},
+                                   &times));
+        arrivals.Finish();
+      }
+      ASSERT_EQ(y, want) << "K " << k;
+    }
+  }
 }
 
 TEST_P(Streamed, EndsWhenTheStreamDoes) {

@@ -1,4 +1,5 @@
-// Packed matrix product: A in tiles of kTileRows tokens [tiles][kc][kTileRows], B in panels [kc][kPanelColumns], both f32.
+// Packed matrix product: A in tiles of kTileRows tokens [tiles][cells][kTileRows], B in panels [cells][kPanelColumns], in cells of
+// the arithmetic (GemmKernels in kernel_table.h).
 #ifndef NCHUNK_SIMD_GEMM_INL_H_
 #define NCHUNK_SIMD_GEMM_INL_H_
 
@@ -15,16 +16,39 @@ constexpr size_t kMicroRows = 8;
 constexpr size_t kMicroRows = 4;
 #endif
 
+// What a cell holds and how vectors of cells are multiplied; reduced-gemm-inl.h has the other kind.
+struct F32Cells {
+  static constexpr size_t kChannels = 1;
+  HWY_INLINE static V MulAdd(V a, V b, V sum) { return hn::MulAdd(a, b, sum); }
+  // Vector j of cell k, given that load(k, j) is vector j of the f32 weights of channel k < kc.
+  template <class Load>
+  HWY_INLINE static const Load& From(const Load& load, size_t) {
+    return load;
+  }
+};
+
+template <class Cells>
+HWY_INLINE size_t CellCount(size_t channels) {
+  return (channels + Cells::kChannels - 1) / Cells::kChannels;
+}
+
 // Where a micro-kernel finds its A.
 enum class A {
   kPacked,          // a[k * kTileRows + i]
-  kPackedPrefetch,  // the same, and one line of `lines` is prefetched for each k
+  kPackedPrefetch,  // the same, and one line of `lines` is prefetched for each channel
   kRowMajor,        // a[i * a_step_row + k]
 };
 
-// c [kRows, kVectors * kLanes] (+)= a b, b [kc, kPanelColumns]; rows of b are b_step apart where a is not packed.
-template <size_t kRows, size_t kVectors, A kA>
-HWY_NOINLINE void Micro(const float* HWY_RESTRICT a, size_t a_step_row, size_t kc, const float* HWY_RESTRICT b, size_t b_step,
+// One line for each channel of cell k.
+template <class Cells>
+HWY_INLINE void PrefetchLines(const uint8_t* const* lines, size_t k) {
+#pragma GCC unroll 2
+  for (size_t i = 0; i < Cells::kChannels; ++i) Prefetch(lines[k * Cells::kChannels + i]);
+}
+
+// c [kRows, kVectors * kLanes] (+)= a b, b [cells, kPanelColumns]; rows of b are b_step apart where a is not packed.
+template <class Cells, size_t kRows, size_t kVectors, A kA>
+HWY_NOINLINE void Micro(const float* HWY_RESTRICT a, size_t a_step_row, size_t cells, const float* HWY_RESTRICT b, size_t b_step,
                         float* HWY_RESTRICT c, size_t ldc, bool accumulate, const uint8_t* const* lines) {
   V sums[kRows][kVectors];
 #pragma GCC unroll 8
@@ -32,7 +56,7 @@ HWY_NOINLINE void Micro(const float* HWY_RESTRICT a, size_t a_step_row, size_t k
 #pragma GCC unroll 3
     for (size_t j = 0; j < kVectors; ++j) sums[i][j] = hn::Zero(df);
   }
-  for (size_t k = 0; k < kc; ++k) {
+  for (size_t k = 0; k < cells; ++k) {
     V row[kVectors];
 #pragma GCC unroll 3
     for (size_t j = 0; j < kVectors; ++j) row[j] = hn::LoadU(df, b + j * kLanes);
@@ -40,9 +64,9 @@ HWY_NOINLINE void Micro(const float* HWY_RESTRICT a, size_t a_step_row, size_t k
     for (size_t i = 0; i < kRows; ++i) {
       const V value = Broadcast(kA == A::kRowMajor ? a[i * a_step_row] : a[i]);
 #pragma GCC unroll 3
-      for (size_t j = 0; j < kVectors; ++j) sums[i][j] = hn::MulAdd(value, row[j], sums[i][j]);
+      for (size_t j = 0; j < kVectors; ++j) sums[i][j] = Cells::MulAdd(value, row[j], sums[i][j]);
     }
-    if constexpr (kA == A::kPackedPrefetch) Prefetch(lines[k]);
+    if constexpr (kA == A::kPackedPrefetch) PrefetchLines<Cells>(lines, k);
     a += kA == A::kRowMajor ? 1 : kTileRows;
     b += kA == A::kRowMajor ? b_step : kPanelColumns;
   }
@@ -60,9 +84,9 @@ HWY_NOINLINE void Micro(const float* HWY_RESTRICT a, size_t a_step_row, size_t k
 using MicroFunction = void (*)(const float*, size_t, size_t, const float*, size_t, float*, size_t, bool, const uint8_t* const*);
 
 // [rows - 1][vectors - 1]
-template <A kA>
+template <class Cells, A kA>
 HWY_INLINE MicroFunction MicroFor(size_t rows, size_t vectors) {
-#define NCHUNK_ROW(R) {Micro<R, 1, kA>, Micro<R, 2, kA>, Micro<R, 3, kA>}
+#define NCHUNK_ROW(R) {Micro<Cells, R, 1, kA>, Micro<Cells, R, 2, kA>, Micro<Cells, R, 3, kA>}
   static constexpr MicroFunction kTable[kMicroRows][kPanelVectors] = {
       NCHUNK_ROW(1), NCHUNK_ROW(2), NCHUNK_ROW(3), NCHUNK_ROW(4),
 #if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_NEON
@@ -74,45 +98,48 @@ HWY_INLINE MicroFunction MicroFor(size_t rows, size_t vectors) {
 }
 
 // One tile of at most kTileRows rows; c must have room for whole vectors.
-template <A kA>
-HWY_INLINE void Tile(const float* a, size_t a_step_row, size_t rows, size_t kc, const float* b, size_t vectors, float* c,
+template <A kA, class Cells = F32Cells>
+HWY_INLINE void Tile(const float* a, size_t a_step_row, size_t rows, size_t cells, const float* b, size_t vectors, float* c,
                      size_t ldc, bool accumulate, const uint8_t* const* lines = nullptr, size_t b_step = kPanelColumns) {
   constexpr A kRest = kA == A::kPackedPrefetch ? A::kPacked : kA;
   const size_t first = rows < kMicroRows ? rows : kMicroRows;
-  MicroFor<kA>(first, vectors)(a, a_step_row, kc, b, b_step, c, ldc, accumulate, lines);
+  MicroFor<Cells, kA>(first, vectors)(a, a_step_row, cells, b, b_step, c, ldc, accumulate, lines);
   for (size_t i = kMicroRows; i < rows; i += kMicroRows) {
     const size_t count = rows - i < kMicroRows ? rows - i : kMicroRows;
-    MicroFor<kRest>(count, vectors)(a + i * (kA == A::kRowMajor ? a_step_row : 1), a_step_row, kc, b, b_step, c + i * ldc, ldc,
-                                    accumulate, nullptr);
+    MicroFor<Cells, kRest>(count, vectors)(a + i * (kA == A::kRowMajor ? a_step_row : 1), a_step_row, cells, b, b_step,
+                                           c + i * ldc, ldc, accumulate, nullptr);
   }
 }
 
-HWY_INLINE void PackedTile(const float* a, size_t rows, size_t kc, const float* b, size_t vectors, float* c, size_t ldc,
+template <class Cells>
+HWY_INLINE void PackedTile(const float* a, size_t rows, size_t cells, const float* b, size_t vectors, float* c, size_t ldc,
                            bool accumulate, PrefetchList* ahead) {
-  const size_t left = static_cast<size_t>(ahead->end - ahead->at);
-  if (left >= kc) {
-    Tile<A::kPackedPrefetch>(a, 0, rows, kc, b, vectors, c, ldc, accumulate, ahead->at);
-    ahead->at += kc;
+  const size_t lines = cells * Cells::kChannels;
+  if (static_cast<size_t>(ahead->end - ahead->at) >= lines) {
+    Tile<A::kPackedPrefetch, Cells>(a, 0, rows, cells, b, vectors, c, ldc, accumulate, ahead->at);
+    ahead->at += lines;
     return;
   }
   for (; ahead->at != ahead->end; ++ahead->at) Prefetch(*ahead->at);
-  Tile<A::kPacked>(a, 0, rows, kc, b, vectors, c, ldc, accumulate);
+  Tile<A::kPacked, Cells>(a, 0, rows, cells, b, vectors, c, ldc, accumulate);
 }
 
+template <class Cells>
 inline void GemmPanel(const float* a, size_t tokens, size_t kc, const float* panel, size_t columns, float* y, size_t ldy,
                       bool accumulate, PrefetchList* ahead) {
   const size_t vectors = (columns + kLanes - 1) / kLanes;
   const bool whole = columns == vectors * kLanes;
+  const size_t cells = CellCount<Cells>(kc);
   alignas(64) float edge[kTileRows * kPanelColumns];
-  for (size_t t = 0; t < tokens; t += kTileRows, a += kc * kTileRows) {
+  for (size_t t = 0; t < tokens; t += kTileRows, a += cells * kTileRows) {
     const size_t rows = tokens - t < kTileRows ? tokens - t : kTileRows;
     float* out = y + t * ldy;
     if (whole) {
-      PackedTile(a, rows, kc, panel, vectors, out, ldy, accumulate, ahead);
+      PackedTile<Cells>(a, rows, cells, panel, vectors, out, ldy, accumulate, ahead);
       continue;
     }
     // Whole vectors do not fit beside the end of a row: through a tile of our own.
-    PackedTile(a, rows, kc, panel, vectors, edge, kPanelColumns, false, ahead);
+    PackedTile<Cells>(a, rows, cells, panel, vectors, edge, kPanelColumns, false, ahead);
     for (size_t i = 0; i < rows; ++i) {
       const float* from = edge + i * kPanelColumns;
       for (size_t j = 0; j < columns; ++j) out[i * ldy + j] = accumulate ? out[i * ldy + j] + from[j] : from[j];
@@ -142,9 +169,9 @@ inline double FmaLoop(size_t iterations, float* result) {
 // Rows ahead for which cache lines are asked for while a panel is packed: rows lie far apart (no hardware prefetch).
 constexpr size_t kPackAheadRows = 16;
 
-// Micro<kMicroRows, kPanelVectors> that takes vector j of weight row k from load(k, j) and leaves it in the panel.
-template <bool kPrefetch, class Load>
-HWY_INLINE void PackingMicro(const float* HWY_RESTRICT a, size_t kc, const Load& load, float* HWY_RESTRICT panel,
+// Micro<Cells, kMicroRows, kPanelVectors> that takes vector j of cell k from load(k, j) and leaves it in the panel.
+template <class Cells, bool kPrefetch, class Load>
+HWY_INLINE void PackingMicro(const float* HWY_RESTRICT a, size_t cells, const Load& load, float* HWY_RESTRICT panel,
                              float* HWY_RESTRICT c, size_t ldc, bool accumulate, const uint8_t* const* lines) {
   V sums[kMicroRows][kPanelVectors];
 #pragma GCC unroll 8
@@ -152,7 +179,7 @@ HWY_INLINE void PackingMicro(const float* HWY_RESTRICT a, size_t kc, const Load&
 #pragma GCC unroll 3
     for (size_t j = 0; j < kPanelVectors; ++j) sums[i][j] = hn::Zero(df);
   }
-  for (size_t k = 0; k < kc; ++k) {
+  for (size_t k = 0; k < cells; ++k) {
     load.Ahead(k);
     V row[kPanelVectors];
 #pragma GCC unroll 3
@@ -164,9 +191,9 @@ HWY_INLINE void PackingMicro(const float* HWY_RESTRICT a, size_t kc, const Load&
     for (size_t i = 0; i < kMicroRows; ++i) {
       const V value = Broadcast(a[i]);
 #pragma GCC unroll 3
-      for (size_t j = 0; j < kPanelVectors; ++j) sums[i][j] = hn::MulAdd(value, row[j], sums[i][j]);
+      for (size_t j = 0; j < kPanelVectors; ++j) sums[i][j] = Cells::MulAdd(value, row[j], sums[i][j]);
     }
-    if constexpr (kPrefetch) Prefetch(lines[k]);
+    if constexpr (kPrefetch) PrefetchLines<Cells>(lines, k);
     a += kTileRows;
     panel += kPanelColumns;
   }
@@ -182,18 +209,20 @@ HWY_INLINE void PackingMicro(const float* HWY_RESTRICT a, size_t kc, const Load&
 }
 
 // The first tile and the panel; see gemm_pack_rows.
-template <class Load>
-HWY_INLINE void PackingTile(const float* a, size_t kc, const Load& load, float* panel, float* y, size_t ldy, bool accumulate,
+template <class Cells, class Load>
+HWY_INLINE void PackingTile(const float* a, size_t cells, const Load& load, float* panel, float* y, size_t ldy, bool accumulate,
                             PrefetchList* ahead) {
-  if (static_cast<size_t>(ahead->end - ahead->at) >= kc) {
-    PackingMicro<true>(a, kc, load, panel, y, ldy, accumulate, ahead->at);
-    ahead->at += kc;
+  const size_t lines = cells * Cells::kChannels;
+  if (static_cast<size_t>(ahead->end - ahead->at) >= lines) {
+    PackingMicro<Cells, true>(a, cells, load, panel, y, ldy, accumulate, ahead->at);
+    ahead->at += lines;
   } else {
     for (; ahead->at != ahead->end; ++ahead->at) Prefetch(*ahead->at);
-    PackingMicro<false>(a, kc, load, panel, y, ldy, accumulate, nullptr);
+    PackingMicro<Cells, false>(a, cells, load, panel, y, ldy, accumulate, nullptr);
   }
   for (size_t i = kMicroRows; i < kTileRows; i += kMicroRows) {
-    MicroFor<A::kPacked>(kMicroRows, kPanelVectors)(a + i, 0, kc, panel, kPanelColumns, y + i * ldy, ldy, accumulate, nullptr);
+    MicroFor<Cells, A::kPacked>(kMicroRows, kPanelVectors)(a + i, 0, cells, panel, kPanelColumns, y + i * ldy, ldy, accumulate,
+                                                           nullptr);
   }
 }
 
@@ -214,16 +243,24 @@ struct RowLoad {
   }
 };
 
+template <class Cells, Dtype kDtype>
+HWY_INLINE void GemmPackRowsOf(const float* a, size_t kc, const uint8_t* const* rows, size_t column_bytes, float* panel, float* y,
+                               size_t ldy, bool accumulate, PrefetchList* ahead) {
+  const RowLoad<kDtype> load{rows, kc, column_bytes};
+  PackingTile<Cells>(a, CellCount<Cells>(kc), Cells::From(load, kc), panel, y, ldy, accumulate, ahead);
+}
+
+template <class Cells>
 inline void GemmPackRows(const float* a, size_t kc, const uint8_t* const* rows, size_t column_bytes, Dtype dtype, float* panel,
                          float* y, size_t ldy, bool accumulate, PrefetchList* ahead) {
   switch (dtype) {
     case Dtype::kF32:
-      return PackingTile(a, kc, RowLoad<Dtype::kF32>{rows, kc, column_bytes}, panel, y, ldy, accumulate, ahead);
+      return GemmPackRowsOf<Cells, Dtype::kF32>(a, kc, rows, column_bytes, panel, y, ldy, accumulate, ahead);
     case Dtype::kBF16:
-      return PackingTile(a, kc, RowLoad<Dtype::kBF16>{rows, kc, column_bytes}, panel, y, ldy, accumulate, ahead);
+      return GemmPackRowsOf<Cells, Dtype::kBF16>(a, kc, rows, column_bytes, panel, y, ldy, accumulate, ahead);
     case Dtype::kF16:
-      return PackingTile(a, kc, RowLoad<Dtype::kF16>{rows, kc, column_bytes}, panel, y, ldy, accumulate, ahead);
-    default: return;  // quant-inl.h has the quantised ones
+      return GemmPackRowsOf<Cells, Dtype::kF16>(a, kc, rows, column_bytes, panel, y, ldy, accumulate, ahead);
+    default: return;  // quant-pack-inl.h has the quantised ones
   }
 }
 
@@ -326,18 +363,26 @@ inline void TransposeIntoPanel(const float* HWY_RESTRICT from, size_t stride, si
   }
 }
 
+// row_cells(weight, dtype, count, cells): the cells of `count` neighbouring channels of one column.
+template <class Cells, class RowCells>
+HWY_INLINE void PackTransposedAs(const RowCells& row_cells, const uint8_t* weight, size_t row_stride_bytes, Dtype dtype, size_t kc,
+                                 size_t columns, float* panel) {
+  // A few cells at a time, so that the rows being transposed stay in the first cache level.
+  constexpr size_t kStep = 64;
+  constexpr size_t kStepChannels = kStep * Cells::kChannels;
+  alignas(64) float rows[kPanelColumns * kStep];
+  for (size_t k = 0; k < kc; k += kStepChannels, panel += kStep * kPanelColumns) {
+    const size_t count = kc - k < kStepChannels ? kc - k : kStepChannels;
+    for (size_t j = 0; j < columns; ++j) {
+      row_cells(weight + j * row_stride_bytes + k * ElementBytes(dtype), dtype, count, rows + j * kStep);
+    }
+    TransposeIntoPanel(rows, kStep, CellCount<Cells>(count), columns, panel);
+  }
+}
+
 inline void PackTransposed(const uint8_t* weight, size_t row_stride_bytes, Dtype dtype, size_t kc, size_t columns,
                            float* panel) {
-  // Widened a few elements at a time, so that the rows being transposed stay in the first cache level.
-  constexpr size_t kStep = 64;
-  alignas(64) float rows[kPanelColumns * kStep];
-  for (size_t k = 0; k < kc; k += kStep) {
-    const size_t count = kc - k < kStep ? kc - k : kStep;
-    for (size_t j = 0; j < columns; ++j) {
-      Widen(weight + j * row_stride_bytes + k * ElementBytes(dtype), dtype, count, rows + j * kStep);
-    }
-    TransposeIntoPanel(rows, kStep, count, columns, panel + k * kPanelColumns);
-  }
+  PackTransposedAs<F32Cells>(Widen, weight, row_stride_bytes, dtype, kc, columns, panel);
 }
 
 }  // namespace HWY_NAMESPACE

@@ -102,11 +102,11 @@ struct QuantLoad {
   }
 };
 
-template <Dtype kDtype>
+template <class Cells, Dtype kDtype>
 HWY_INLINE void GemmPackQuantRowsOf(const float* a, size_t kc, const QuantLayout& layout, const uint8_t* const* rows,
                                     size_t column, float* panel, float* y, size_t ldy, bool accumulate,
                                     PrefetchList* ahead) {
-  alignas(64) float scales[kBlockChannels * kPanelGroups];
+  alignas(64) float scales[kBlockCells * Cells::kChannels * kPanelGroups];
   const size_t first_group = column / layout.group_size;
   const size_t groups = (column + kPanelColumns - 1) / layout.group_size - first_group + 1;
   const __mmask8 live = static_cast<__mmask8>((1u << groups) - 1);
@@ -118,15 +118,16 @@ HWY_INLINE void GemmPackQuantRowsOf(const float* a, size_t kc, const QuantLayout
   for (size_t j = 0; j < kPanelVectors; ++j) {
     load.scale_of[j] = static_cast<uint32_t>((column + j * kLanes) / layout.group_size - first_group);
   }
-  PackingTile(a, kc, load, panel, y, ldy, accumulate, ahead);
+  PackingTile<Cells>(a, CellCount<Cells>(kc), Cells::From(load, kc), panel, y, ldy, accumulate, ahead);
 }
 
+template <class Cells>
 inline void GemmPackQuantRows(const float* a, size_t kc, const QuantLayout& layout, const uint8_t* const* rows, size_t column,
                               float* panel, float* y, size_t ldy, bool accumulate, PrefetchList* ahead) {
   if (layout.dtype == Dtype::kI8) {
-    return GemmPackQuantRowsOf<Dtype::kI8>(a, kc, layout, rows, column, panel, y, ldy, accumulate, ahead);
+    return GemmPackQuantRowsOf<Cells, Dtype::kI8>(a, kc, layout, rows, column, panel, y, ldy, accumulate, ahead);
   }
-  return GemmPackQuantRowsOf<Dtype::kI4>(a, kc, layout, rows, column, panel, y, ldy, accumulate, ahead);
+  return GemmPackQuantRowsOf<Cells, Dtype::kI4>(a, kc, layout, rows, column, panel, y, ldy, accumulate, ahead);
 }
 #endif  // HWY_TARGET == HWY_AVX3
 

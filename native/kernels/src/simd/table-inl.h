@@ -16,20 +16,27 @@ namespace HWY_NAMESPACE {
 constexpr KernelTable MakeTable(const char* name) {
   return KernelTable{
       .name = name,
-      .panel_columns = kPanelColumns,
-      .pack_rows = PackRows,
-      .pack_transposed = PackTransposed,
-      .gemm_panel = GemmPanel,
-      .gemm_pack_rows = GemmPackRows,
+      .gemm =
+          {
+              .name = "f32",
+              .panel_columns = kPanelColumns,
+              .cell_channels = F32Cells::kChannels,
+              .round_tile = nullptr,
+              .pack_rows = PackRows,
+              .pack_transposed = PackTransposed,
+              .pack_quant_rows = PackQuantRows,
+              .gemm_panel = GemmPanel<F32Cells>,
+              .gemm_pack_rows = GemmPackRows<F32Cells>,
 #if HWY_TARGET == HWY_AVX3
-      .gemm_pack_quant_rows = GemmPackQuantRows,
+              .gemm_pack_quant_rows = GemmPackQuantRows<F32Cells>,
 #else
-      .gemm_pack_quant_rows = nullptr,  // scales of a few columns are slow to widen there
+              .gemm_pack_quant_rows = nullptr,  // scales of a few columns are slow to widen there
 #endif
+          },
+      .reduced_gemm = nullptr,
       .gemv_rows = GemvRows,
       .gemv_columns = GemvColumns,
       .gemv_quant_rows = GemvQuantRows,
-      .pack_quant_rows = PackQuantRows,
       .dot_rows = DotRows,
       .epilogue = Epilogue,
       .attention_block = AttendBlock,
