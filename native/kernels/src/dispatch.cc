@@ -26,7 +26,9 @@ std::vector<const KernelTable*> Runnable() {
   if (avx2) tables.push_back(Avx2Kernels());
 #elif defined(__aarch64__)
   constexpr unsigned long kHalfAndDot = HWCAP_ASIMDHP | HWCAP_ASIMDDP;
-  if ((getauxval(AT_HWCAP) & kHalfAndDot) == kHalfAndDot) tables.push_back(NeonDotKernels());
+  const bool dot = (getauxval(AT_HWCAP) & kHalfAndDot) == kHalfAndDot;
+  if (dot && (getauxval(AT_HWCAP2) & HWCAP2_BF16) != 0) tables.push_back(NeonBf16Kernels());
+  if (dot) tables.push_back(NeonDotKernels());
   tables.push_back(NeonKernels());
 #endif
   tables.push_back(PortableKernels());

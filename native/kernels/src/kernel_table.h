@@ -143,6 +143,7 @@ const KernelTable* Avx512Bf16Kernels();
 const KernelTable* Avx512Kernels();
 const KernelTable* Avx2Kernels();
 #elif defined(__aarch64__)
+const KernelTable* NeonBf16Kernels();
 const KernelTable* NeonDotKernels();
 const KernelTable* NeonKernels();
 #endif

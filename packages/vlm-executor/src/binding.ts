@@ -27,7 +27,7 @@ export const ACTIVATION = { none: 0, gelu: 1, geluTanh: 2 } as const;
 export type ActivationCode = (typeof ACTIVATION)[keyof typeof ACTIVATION];
 
 export interface KernelFeatures {
-  /** Instruction set in use: "avx512-bf16", "avx512", "avx2", "neon-dot", "neon" or "portable". */
+  /** Instruction set in use: "avx512-bf16", "avx512", "avx2", "neon-bf16", "neon-dot", "neon" or "portable". */
   readonly target: string;
   /** Threads that one kernel may use, the caller included. */
   readonly threads: number;

@@ -36,7 +36,7 @@ constexpr size_t RowBytes(Dtype dtype, size_t n, size_t group_size) {
   return ScalesOffsetBytes(dtype, n) + 2 * ((n + group_size - 1) / group_size);
 }
 
-// Targets this build has and this CPU can run, best first: "avx512-bf16", "avx512", "avx2", "neon-dot", "neon", "portable". Under
+// Targets this build has and this CPU can run, best first: "avx512-bf16", "avx512", "avx2", "neon-bf16", "neon-dot", "neon", "portable". Under
 // kF32 a target with a suffix computes what the one without computes, bit for bit.
 std::vector<std::string> AvailableTargets();
 std::string CurrentTarget();
