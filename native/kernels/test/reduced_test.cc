@@ -156,6 +156,13 @@ class Reduced : public OnTarget {
       ASSERT_EQ(got, earlier) << "with " << threads << " threads";
     }
     SetThreads(before);
+    // Weights at an address of whole cells may be taken another way.
+    std::vector<uint32_t> aligned(n * k);
+    std::memcpy(aligned.data(), weights.data(), n * k * ElementBytes(dtype));
+    std::vector<float> y(tokens * n);
+    Linear({x.data(), tokens, k, reinterpret_cast<const uint8_t*>(aligned.data()), dtype, n, bias.data(), y.data(),
+            Activation::kNone, Arithmetic::kReduced});
+    ASSERT_EQ(y, earlier) << "weights at another address";
   }
 };
 NCHUNK_ON_EVERY_TARGET(Reduced);

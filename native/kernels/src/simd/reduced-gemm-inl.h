@@ -185,6 +185,11 @@ HWY_INLINE void RoundRowOf(const uint8_t* weight, Dtype dtype, size_t count, flo
 }
 
 void PackRoundedTransposed(const uint8_t* weight, size_t row_stride_bytes, Dtype dtype, size_t kc, size_t columns, float* panel) {
+  const bool in_cells = dtype == Dtype::kBF16 && kc % 2 == 0 && row_stride_bytes % sizeof(float) == 0 &&
+                        reinterpret_cast<uintptr_t>(weight) % sizeof(float) == 0;
+  if (in_cells) {
+    return TransposeIntoPanel(reinterpret_cast<const float*>(weight), row_stride_bytes / sizeof(float), kc / 2, columns, panel);
+  }
   PackTransposedAs<Bf16Cells>(RoundRowOf, weight, row_stride_bytes, dtype, kc, columns, panel);
 }
 
