@@ -1,3 +1,4 @@
+import { kernelBench } from "@neuron-chunking/vlm-executor";
 import { beforeAll, describe, expect, it } from "vitest";
 import type { KernelReport } from "../src/bench/kernels/bench-kernels";
 import { BUNDLES, kernelCases, TOKENS } from "../src/bench/kernels/cases";
@@ -16,12 +17,28 @@ const LIMITS = ["stream", "peer", "multiplyAdd"];
 describe("bench kernels --json", () => {
   it("has every operation, dtype, number of tokens and bundle", () => {
     const chunked = report.cases.filter(({ op }) => op.startsWith("chunked"));
-    expect(chunked).toHaveLength(2 * 5 * TOKENS.length * BUNDLES.length);
+    const plain = chunked.filter(({ target }) => !target.includes("-"));
+    expect(plain).toHaveLength(2 * 5 * TOKENS.length * BUNDLES.length);
     const others = report.cases.filter(({ op }) => !op.startsWith("chunked"));
     expect(new Set(others.map(({ op }) => op))).toEqual(
       new Set(["linear", "attention", "rmsNorm", "layerNorm"]),
     );
     expect(report.notes).toEqual([]);
+  });
+
+  it("times what a target with a suffix rounds, and nothing else of it", () => {
+    const rounded = report.cases.filter(({ target }) => target.includes("-"));
+    const { target, reduced } = kernelBench.features();
+    expect(new Set(rounded.map((one) => one.target))).toEqual(
+      new Set(reduced.length > 0 ? [target] : []),
+    );
+    for (const { op, t, dtype } of rounded) {
+      expect(["linear", "chunked-resident"]).toContain(op);
+      if (t === 1) expect(dtype).toMatch(/^int/);
+    }
+    const many = rounded.filter(({ op, t }) => op === "chunked-resident" && t > 1);
+    const isMany = reduced.some((name) => name !== "int8-dot");
+    expect(many).toHaveLength(isMany ? 5 * (TOKENS.length - 1) * BUNDLES.length : 0);
   });
 
   it("has figures that follow from one another", () => {
@@ -72,7 +89,9 @@ describe("bench kernels --json", () => {
   });
 
   it("summarises each kernel, dtype and number of tokens once", () => {
-    const keys = report.summary.map(({ op, dtype, t, limit }) => `${op} ${dtype} ${t} ${limit}`);
+    const keys = report.summary.map(
+      ({ op, dtype, target, t, limit }) => `${target} ${op} ${dtype} ${t} ${limit}`,
+    );
     expect(new Set(keys).size).toBe(keys.length);
     for (const { medianFraction, leastFraction } of report.summary) {
       expect(leastFraction).toBeLessThanOrEqual(medianFraction);

@@ -47,6 +47,7 @@ bench::CaseSpec ReadSpec(const Napi::Object& object) {
   spec.heads = SizeOf(object, "heads", 1);
   spec.kv_heads = SizeOf(object, "kvHeads", 1);
   spec.causal = FlagOf(object, "causal");
+  spec.arithmetic = FlagOf(object, "reduced") ? nchunk::Arithmetic::kReduced : nchunk::Arithmetic::kF32;
   const bool attention = spec.op == "attention";
   const bool groups = !nchunk::IsQuantised(spec.dtype) || spec.group_size == 32 || spec.group_size == 64;
   const bool plain = spec.op == "chunked" || !nchunk::IsQuantised(spec.dtype);

@@ -58,7 +58,7 @@ BenchCase PrepareChunked(const CaseSpec& spec, const Arena& arena) {
   result.run = [=, &arena](size_t round) {
     ChunkedMatmul({x->data(), spec.tokens, plan->channels, plan->starts.data(), plan->lengths.data(), plan->starts.size(),
                    arena.Copy(round, landed_bytes), plan->offsets_bytes.data(), row_bytes, spec.dtype, spec.n, y->data(), false,
-                   spec.group_size});
+                   spec.group_size, spec.arithmetic});
   };
   const size_t f32_bytes = spec.k * spec.n * sizeof(float);
   if (f32_bytes <= arena.bytes()) {
@@ -77,7 +77,8 @@ BenchCase PrepareLinear(const CaseSpec& spec, const Arena& arena) {
   const Floats x = MakeFloats(spec.tokens * spec.k), y = MakeFloats(spec.tokens * spec.n);
   BenchCase result;
   result.run = [=, &arena](size_t round) {
-    Linear({x->data(), spec.tokens, spec.k, arena.Copy(round, bytes), spec.dtype, spec.n, nullptr, y->data(), Activation::kNone});
+    Linear({x->data(), spec.tokens, spec.k, arena.Copy(round, bytes), spec.dtype, spec.n, nullptr, y->data(), Activation::kNone,
+            spec.arithmetic});
   };
   const size_t f32_bytes = spec.k * spec.n * sizeof(float);
   if (f32_bytes <= arena.bytes()) {

@@ -21,6 +21,7 @@ struct CaseSpec {
   bool random_chunks = false;  // else all rows lie in one chunk
   size_t heads = 0, kv_heads = 0;  // of attention; n is heads times the head's width
   bool causal = false;
+  Arithmetic arithmetic = Arithmetic::kF32;  // of products with weights
 };
 
 struct BenchCase {

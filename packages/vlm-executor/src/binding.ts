@@ -58,6 +58,8 @@ export interface KernelCaseSpec {
   readonly heads?: number;
   readonly kvHeads?: number;
   readonly causal?: boolean;
+  /** Of `chunked` and `linear`: operands may be rounded. */
+  readonly reduced?: boolean;
 }
 
 /** A prepared case. Each call runs on the caller and returns the ns it took; `round` chooses the copy of the weights. */

@@ -2,7 +2,7 @@ import os from "node:os";
 import { kernelBench as kernels, type KernelBench } from "@neuron-chunking/vlm-executor";
 import { median } from "../../statistics";
 import { withProgress } from "../../terminal/progress";
-import { kernelCases, type NamedCase } from "./cases";
+import { isRounded, kernelCases, type NamedCase } from "./cases";
 import type { KernelEffort } from "./effort";
 import { measureCase, type MeasuredCase } from "./measure";
 
@@ -22,10 +22,11 @@ export interface KernelReport {
       readonly bestGflops: number | null;
     };
   };
-  /** Medians of `fractionOfLimit` on all threads in the target that is in use. */
+  /** Medians of `fractionOfLimit` on all threads: in f32, and where the target in use rounds, rounded. */
   readonly summary: readonly {
     readonly op: string;
     readonly dtype: string;
+    readonly target: string;
     readonly t: number;
     readonly limit: string;
     readonly medianFraction: number;
@@ -42,26 +43,33 @@ interface Where {
   readonly threads: number;
 }
 
+/** A target with a suffix computes in f32 as the one without, and is timed where it rounds. */
+const baseOf = (target: string): string => target.split("-")[0];
+
+/** The targets whose figures are summarised. */
+const targetsInUse = ({ target }: Where): string[] => [...new Set([baseOf(target), target])];
+
 function places(effort: KernelEffort, now: Where): Where[] {
-  const targets = effort.isEveryTarget ? kernels.availableTargets() : [now.target];
+  const targets = effort.isEveryTarget ? kernels.availableTargets() : targetsInUse(now);
   const threads = effort.isAlsoOneThread && now.threads > 1 ? [now.threads, 1] : [now.threads];
   return targets.flatMap((target) => threads.map((count) => ({ target, threads: count })));
 }
 
 function summarise(cases: readonly MeasuredCase[], at: Where): KernelReport["summary"] {
+  const targets = targetsInUse(at);
   const here = cases.filter(
-    ({ target, threads }) => target === at.target && threads === at.threads,
+    ({ target, threads }) => targets.includes(target) && threads === at.threads,
   );
   const groups = new Map<string, MeasuredCase[]>();
   for (const one of here) {
-    const key = `${one.op} ${one.dtype} ${one.t} ${one.limit}`;
+    const key = `${one.target} ${one.op} ${one.dtype} ${one.t} ${one.limit}`;
     groups.set(key, [...(groups.get(key) ?? []), one]);
   }
   return [...groups.values()].map((group) => {
-    const [{ op, dtype, t, limit }] = group;
+    const [{ op, dtype, target, t, limit }] = group;
     const fractions = group.map(({ fractionOfLimit }) => fractionOfLimit);
     const medianFraction = median(fractions);
-    return { op, dtype, t, limit, medianFraction, leastFraction: Math.min(...fractions) };
+    return { op, dtype, target, t, limit, medianFraction, leastFraction: Math.min(...fractions) };
   });
 }
 
@@ -86,6 +94,16 @@ function chooseCases(effort: KernelEffort): { cases: NamedCase[]; notes: string[
   return { cases, notes };
 }
 
+/** The cases of a place: all of them in f32, or those that its target rounds. */
+function casesAt({ target }: Where, cases: readonly NamedCase[]): readonly NamedCase[] {
+  if (target === baseOf(target)) return cases;
+  kernels.forceTarget(target);
+  const { reduced } = kernels.features();
+  return cases
+    .filter((one) => isRounded(one, reduced))
+    .map((one) => ({ ...one, spec: { ...one.spec, reduced: true } }));
+}
+
 async function measureAll(
   bench: KernelBench,
   effort: KernelEffort,
@@ -94,7 +112,9 @@ async function measureAll(
   startedMs: number,
 ): Promise<{ measured: MeasuredCase[]; notes: string[] }> {
   const { cases, notes } = chooseCases(effort);
-  const work = places(effort, now).flatMap((where) => cases.map((one) => ({ where, one })));
+  const work = places(effort, now).flatMap((where) =>
+    casesAt(where, cases).map((one) => ({ where, one })),
+  );
   const measured: MeasuredCase[] = [];
   await withProgress("Measuring kernels", async (report) => {
     for (const [done, { where, one }] of work.entries()) {

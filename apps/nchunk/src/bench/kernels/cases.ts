@@ -129,6 +129,16 @@ function normCases(shrink: number): NamedCase[] {
   }));
 }
 
+/**
+ * Whether a target that rounds `reduced` (`KernelFeatures.reduced`) computes a case in another way then. Of the decoder's products
+ * those in one piece: how rows lie makes no other difference.
+ */
+export function isRounded({ spec, op, dtype }: NamedCase, reduced: readonly string[]): boolean {
+  if (op !== "linear" && op !== "chunked-resident") return false;
+  if (spec.t > 1) return reduced.some((name) => name !== "int8-dot");
+  return op !== "linear" && dtype.startsWith("int") && reduced.includes("int8-dot");
+}
+
 /** Every case, the decoder's products first. */
 export function kernelCases({ shrink }: Pick<KernelEffort, "shrink">): NamedCase[] {
   return [
