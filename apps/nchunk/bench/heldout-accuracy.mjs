@@ -10,7 +10,8 @@
 // policy, accuracy by kind, the mean divergence of the first answer token's distribution from dense, KL(dense || policy) in nats,
 // and modelled latency, bytes and calibrated error per pass. Sampling is greedy; 1,000 of each kind are all there are. The
 // `@int8`, `@int8-64`, `@int4` or `@int4-64` after a policy's name runs it on the image that `nchunk convert --dtype --group-size`
-// makes; the divergence stays that from dense on the checkpoint's own weights. The
+// makes; the divergence stays that from dense on the checkpoint's own weights. `+reduced` at the end runs it with reduced arithmetic
+// (`--arithmetic`), as far as this machine has any. The
 // calibration is made from the last questions of each kind, so that a run of fewer does not see them.
 import { readFileSync } from "node:fs";
 import path from "node:path";
@@ -190,11 +191,12 @@ const OPTIONS = {
 const dense = [];
 for (const name of policies) {
   let sum = 0;
-  const [policy, format] = name.split("@");
+  const [rows, arithmetic = "f32"] = name.split("+");
+  const [policy, format] = rows.split("@");
   const result = await run(
     name,
     await imageOf(format),
-    { calibration, ...OPTIONS[policy]() },
+    { calibration, arithmetic, ...OPTIONS[policy]() },
     asked,
     (index, logits) => {
       dense[index] ??= logits;

@@ -1,9 +1,9 @@
 /**
- * What leaving rows out, or storing them quantised, costs the TinyStories model (tools/tinystories), as the tables in README.md:
+ * What leaving rows out, storing them quantised, or reduced arithmetic costs the TinyStories model (tools/tinystories), as the tables in README.md:
  *
- *     node packages/vlm-executor/bench/tinystories-loss.mjs [quantised]
+ *     node packages/vlm-executor/bench/tinystories-loss.mjs [quantised|reduced]
  *
- * The stories are fed token by token, as in decoding; estimates use the modelled NVMe drive.
+ * The stories are fed token by token, as in decoding (reduced arithmetic: in blocks too); estimates use the modelled NVMe drive.
  */
 import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -47,8 +47,10 @@ async function measure(dir, options) {
     rows += session.totals.prefill.rows;
     chunks += session.totals.prefill.chunks;
   }
+  const { rounding } = model;
   await model.close();
-  return { perplexity: Math.exp(loss / tokens), kept: kept / matrices, meanRows: rows / chunks };
+  const perplexity = Math.exp(loss / tokens);
+  return { perplexity, kept: kept / matrices, meanRows: rows / chunks, rounding };
 }
 
 /** Row orders from stories the model tells itself. */
@@ -107,12 +109,34 @@ async function quantised(plain, root, checkpointDir) {
   }
 }
 
+/** Every row, with operands rounded, of weights stored in each way. */
+async function reduced(plain, root, checkpointDir) {
+  const { dtype } = (await readManifest(plain)).flash.bundles[0];
+  const dirs = { [dtype]: plain };
+  for (const name of ["int8", "int4"]) {
+    dirs[name] = join(root, name);
+    await convertCheckpoint({ checkpointDir, outputDir: dirs[name], dtype: name });
+  }
+  console.log("| stored as | tokens of a pass | perplexity, f32 | reduced | what is rounded |");
+  console.log("|---|---|---|---|---|");
+  for (const [name, dir] of Object.entries(dirs)) {
+    for (const blockTokens of [1, 64]) {
+      const exact = await measure(dir, { policy: "dense", blockTokens });
+      const other = await measure(dir, { policy: "dense", blockTokens, arithmetic: "reduced" });
+      const values = [exact, other].map(({ perplexity }) => perplexity.toFixed(4));
+      const rounding = other.rounding.join(", ") || "nothing here";
+      console.log(`| ${[name, blockTokens, ...values, rounding].join(" | ")} |`);
+    }
+  }
+}
+
+const TABLES = { quantised, reduced };
 const root = await mkdtemp(join(tmpdir(), "nchunk-loss-"));
 try {
   const checkpointDir = await ensureTinyStories(join(root, "checkpoint"));
   const plain = join(root, "plain");
   await convertCheckpoint({ checkpointDir, outputDir: plain });
-  const table = process.argv[2] === "quantised" ? quantised : sparse;
+  const table = TABLES[process.argv[2]] ?? sparse;
   await table(plain, root, checkpointDir);
 } finally {
   await rm(root, { recursive: true, force: true });
