@@ -70,22 +70,13 @@ describe("memory control group", () => {
     expect(await readdir(at)).toEqual([]);
   });
 
-  it("is refused where version 2 does not hand the controller down", async () => {
-    const at = path.join(folder, "v2-mount");
-    await mkdir(path.join(at, "own"), { recursive: true });
-    // A folder in place of the file: writing to it fails, as the kernel refuses it.
-    await mkdir(path.join(at, "own/cgroup.subtree_control"));
-    const { reason } = await createMemoryCgroup(
-      await place("v2", { cgroup: "0::/own\n", mountinfo: V2_MOUNT(at) }),
-    );
-    expect(reason).toMatch(/cannot be handed down from .*own/);
-    expect(await readdir(path.join(at, "own"))).toEqual(["cgroup.subtree_control"]);
-  });
-
-  /** Version 2 at `name`, with what the kernel puts into a group that is made in it. */
+  /** Version 2 at `name`, with what the kernel puts into the groups down to `own` and into one that is made in it. */
   async function version2(name: string, own: string, root = "/"): Promise<CgroupPlace> {
     const at = path.join(folder, `${name}-mount`);
     await mkdir(path.join(at, own), { recursive: true });
+    for (let group = path.join(at, own); group !== folder; group = path.dirname(group)) {
+      await writeAll(group, { ...CORE, [CONTROLLERS]: "cpu memory pids\n" });
+    }
     const mountinfo = V2_MOUNT(at).replace(" / ", ` ${root} `);
     const base = await place(name, { cgroup: `0::/${own}\n`, mountinfo });
     return {
@@ -104,8 +95,16 @@ describe("memory control group", () => {
     };
   }
   const CONTROL = "cgroup.subtree_control";
+  const CONTROLLERS = "cgroup.controllers";
+  const CORE = { [CONTROL]: "", "cgroup.procs": "" };
+  const FILES = [CONTROLLERS, "cgroup.procs", CONTROL];
   const mounted = (name: string, ...inside: string[]): string =>
     path.join(folder, `${name}-mount`, ...inside);
+  /** A folder in place of the file: it cannot be written to, as where the kernel refuses. */
+  async function refuse(file: string): Promise<void> {
+    await rm(file);
+    await mkdir(file);
+  }
 
   it("version 2: goes below a group that hands memory down, and leaves nothing behind", async () => {
     const at = await version2("v2-below", "own");
@@ -115,37 +114,100 @@ describe("memory control group", () => {
     expect(group?.version).toBe(2);
     expect(group?.folder).toMatch(/v2-below-mount\/own\/nchunk-bench-\d+$/);
     await group?.remove();
-    expect(await readdir(mounted("v2-below", "own"))).toEqual([CONTROL]);
+    expect((await readdir(mounted("v2-below", "own"))).sort()).toEqual(FILES);
     expect(await readFile(mounted("v2-below", "own", CONTROL), "utf8")).toBe("cpu memory\n");
   });
 
   it("version 2: has memory handed down for as long as the group lives", async () => {
     const at = await version2("v2-enable", "own");
-    await writeFile(mounted("v2-enable", "own", CONTROL), "");
     const { group } = await createMemoryCgroup(at);
     expect(await readFile(mounted("v2-enable", "own", CONTROL), "utf8")).toBe("+memory");
     await group?.remove();
     expect(await readFile(mounted("v2-enable", "own", CONTROL), "utf8")).toBe("-memory");
   });
 
-  it("version 2: goes beside its own group where that has processes in it", async () => {
-    const at = await version2("v2-beside", "slice/scope");
-    // A folder in place of the file: writing to it fails, as the kernel refuses it.
-    await mkdir(mounted("v2-beside", "slice/scope", CONTROL));
-    await writeFile(mounted("v2-beside", "slice", CONTROL), "memory pids\n");
+  it("version 2: leaves it handed down to groups that others made meanwhile", async () => {
+    const at = await version2("v2-others", "own");
     const { group } = await createMemoryCgroup(at);
-    expect(group?.folder).toMatch(/v2-beside-mount\/slice\/nchunk-bench-\d+$/);
+    await mkdir(mounted("v2-others", "own", "another"));
     await group?.remove();
-    expect((await readdir(mounted("v2-beside", "slice"))).sort()).toEqual([CONTROL, "scope"]);
+    expect(await readFile(mounted("v2-others", "own", CONTROL), "utf8")).toBe("+memory");
   });
 
-  it("version 2: never goes above what is mounted, nor into folders above its namespace", async () => {
-    const root = await version2("v2-root", "");
-    await mkdir(mounted("v2-root", CONTROL));
-    expect((await createMemoryCgroup(root)).reason).toMatch(/cannot be handed down/);
-    const above = await version2("v2-above", "", "/../..");
-    await writeFile(mounted("v2-above", CONTROL), "memory\n");
-    expect((await createMemoryCgroup(above)).reason).toMatch(/No memory control group is mounted/);
+  it.each(["memory pids\n", ""])(
+    "version 2: goes beside its own group where that has processes in it, %j handed down",
+    async (handedDown) => {
+      const name = `v2-beside-${handedDown.length}`;
+      const at = await version2(name, "slice/scope");
+      await refuse(mounted(name, "slice/scope", CONTROL));
+      await writeFile(mounted(name, "slice", CONTROL), handedDown);
+      const { group } = await createMemoryCgroup(at);
+      expect(group?.folder).toMatch(/v2-beside-\d+-mount\/slice\/nchunk-bench-\d+$/);
+      await group?.remove();
+      expect((await readdir(mounted(name, "slice"))).sort()).toEqual([...FILES, "scope"]);
+    },
+  );
+
+  it("version 2: never goes above what is mounted", async () => {
+    const at = await version2("v2-root", "");
+    await refuse(mounted("v2-root", CONTROL));
+    // What a group above the mount would look like.
+    await writeAll(folder, { ...CORE, [CONTROLLERS]: "memory\n", [CONTROL]: "memory\n" });
+    const { reason } = await createMemoryCgroup(at);
+    for (const file of FILES) await rm(path.join(folder, file));
+    expect(reason).toMatch(/cannot be handed down from .*v2-root-mount \(EISDIR/);
+  });
+
+  it("version 2: is refused, its own group first, where no process can be moved", async () => {
+    const at = await version2("v2-moves", "slice/scope");
+    for (const group of ["slice", "slice/scope"]) {
+      await writeFile(mounted("v2-moves", group, CONTROL), "memory\n");
+      await rm(mounted("v2-moves", group, "cgroup.procs"));
+    }
+    const { reason } = await createMemoryCgroup(at);
+    expect(reason).toMatch(/slice\/scope \(ENOENT.*cgroup\.procs.*systemd-run --user --scope/);
+  });
+
+  it("version 2: is refused with the reason of the group above where its own lacks the controller", async () => {
+    const at = await version2("v2-lacks", "slice/scope");
+    await writeFile(mounted("v2-lacks", "slice/scope", CONTROLLERS), "cpu pids\n");
+    await refuse(mounted("v2-lacks", "slice", CONTROL));
+    expect((await createMemoryCgroup(at)).reason).toMatch(/handed down from .*\/slice \(EISDIR/);
+    await writeFile(mounted("v2-lacks", "slice", CONTROLLERS), "cpu\n");
+    const { reason } = await createMemoryCgroup(at);
+    expect(reason).toMatch(/no memory controller in .*slice\/cgroup\.controllers/);
+  });
+
+  it("version 2: is refused where the groups are those of another namespace", async () => {
+    const mount = await version2("v2-above", "", "/../..");
+    expect((await createMemoryCgroup(mount)).reason).toMatch(/v2-above-mount are of another names/);
+    const process = await version2("v2-outside", "../elsewhere");
+    expect((await createMemoryCgroup(process)).reason).toMatch(/are of another namespace/);
+  });
+
+  it("version 2: is refused where swap is in use and has no limit", async () => {
+    const plain = await version2("v2-swap", "own");
+    await writeFile(mounted("v2-swap", "own", CONTROL), "memory\n");
+    const at: CgroupPlace = {
+      ...plain,
+      async make(group) {
+        await plain.make(group);
+        await rm(path.join(group, "memory.swap.max"));
+      },
+    };
+    const swaps = path.join(folder, "swaps");
+    await writeFile(
+      swaps,
+      "Filename\tType\tSize\tUsed\tPriority\n/dev/zram0\tpartition\t1\t0\t5\n",
+    );
+    const { reason } = await createMemoryCgroup(at);
+    expect(reason).toMatch(/go to swap.*memory\.swap\.max.*swapoff/);
+    expect((await readdir(mounted("v2-swap", "own"))).sort()).toEqual(FILES);
+    await writeFile(swaps, "Filename\tType\tSize\tUsed\tPriority\n");
+    const { group } = await createMemoryCgroup(at);
+    expect(group).toBeDefined();
+    await group?.remove();
+    await rm(swaps);
   });
 
   it("version 2: a limit is set without swap, and peak and kills are those since", async () => {

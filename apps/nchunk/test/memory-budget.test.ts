@@ -220,10 +220,17 @@ describe("under a control group's limit of the budget and 5 %", () => {
     }
     requireWithin(`control group, ${share}`, result, budget, share > 0);
     expect(await group.oomKills()).toBe(0);
-    const statistics = await readFile(path.join(group.folder, "memory.stat"), "utf8");
+    const read = (name: string): Promise<string> =>
+      readFile(path.join(group.folder, name), "utf8").catch(() => "");
+    const statistics = await read("memory.stat");
     const cached = /^(?:cache|file) (\d+)$/m.exec(statistics)?.[1];
     const peak = (await group.peakBytes()) ?? 0;
-    console.log(`group's peak ${mebibytes(peak)} MiB, page cache left ${cached} bytes`);
+    const events = (await read("memory.events")).trim().replaceAll("\n", ", ");
+    console.log(`group's peak ${mebibytes(peak)} MiB, page cache left ${cached} bytes; ${events}`);
+    // A process that is gone holds no swap: its limit, none where the kernel has no swap, says that there was none.
+    const [swapFile, swapAllowed] =
+      group.version === 1 ? ["memory.memsw.limit_in_bytes", budget * 1.05] : ["memory.swap.max", 0];
+    expect(Number(await read(swapFile))).toBeLessThanOrEqual(swapAllowed);
     expect(peak).toBeLessThanOrEqual(budget * 1.05);
     // Manifest, configuration and tokenizer are read as files; weights are not.
     expect(Number(cached)).toBeLessThan(16 * 2 ** 20);

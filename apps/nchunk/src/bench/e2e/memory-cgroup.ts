@@ -1,4 +1,4 @@
-import { mkdir, readFile, rmdir, writeFile } from "node:fs/promises";
+import { access, constants, mkdir, readdir, readFile, rmdir, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { parseMountinfo, parseSelfCgroup, type Mount } from "../../doctor/proc-text";
@@ -35,15 +35,20 @@ export type CgroupResult =
   | { readonly group: MemoryCgroup; readonly reason?: undefined }
   | { readonly group?: undefined; readonly reason: string };
 
-const ROOT_ADVICE =
-  "Run the bench as root, or in a container that owns its memory control group, to compare under a limit.";
+const USER_ADVICE =
+  "Run the bench as root, or in a group of this user's own: systemd-run --user --scope nchunk bench e2e.";
 
 /** The folder of this process's group below a mount; a container may see only a part of the path. */
 function ownFolder(mount: Mount, groupPath: string): string {
   const isBelow = groupPath === mount.root || groupPath.startsWith(`${mount.root}/`);
   const inside = mount.root !== "/" && isBelow ? groupPath.slice(mount.root.length) : groupPath;
-  return path.join(mount.mountPoint, inside);
+  // No slash at the end: it is compared with the mount's own folder.
+  return path.join(mount.mountPoint, path.relative("/", path.join("/", inside)));
 }
+
+/** What a namespace of control groups shows of those outside of it. */
+const isOutside = (groupPath: string): boolean =>
+  groupPath === "/.." || groupPath.startsWith("/../");
 
 /**
  * Makes a group below this process's own, so that limits from above keep applying; in version 2, where a group with
@@ -52,57 +57,95 @@ function ownFolder(mount: Mount, groupPath: string): string {
 export async function createMemoryCgroup(place: CgroupPlace = KERNEL): Promise<CgroupResult> {
   const read = (name: string): Promise<string> =>
     readFile(path.join(place.self, name), "utf8").catch(() => "");
-  const paths = parseSelfCgroup(await read("cgroup"));
+  const { byController, unified } = parseSelfCgroup(await read("cgroup"));
   const mounts = parseMountinfo(await read("mountinfo"));
   const v1 = mounts.find(
     ({ fileSystem, superOptions }) =>
       fileSystem === "cgroup" && superOptions.split(",").includes("memory"),
   );
-  const v1Path = paths.byController.get("memory");
+  const v1Path = byController.get("memory");
   if (v1 !== undefined && v1Path !== undefined) {
     return create({ version: 1, parent: ownFolder(v1, v1Path), place });
   }
-  // A mount of folders above this process's namespace does not tell where in them it is.
-  const v2 = mounts.find(
-    ({ fileSystem, root }) => fileSystem === "cgroup2" && !root.startsWith("/.."),
-  );
-  if (v2 === undefined || paths.unified === undefined) {
-    return { reason: "No memory control group is mounted here." };
+  const v2 = mounts.filter(({ fileSystem }) => fileSystem === "cgroup2");
+  if (v2.length === 0 || unified === undefined) {
+    return {
+      reason: `No memory control group is mounted here (as root: mount -t cgroup2 cgroup2 /sys/fs/cgroup).`,
+    };
   }
-  const own = ownFolder(v2, paths.unified);
-  const handedDown = await handDownMemory(own);
-  if ("undo" in handedDown) {
-    return create({ version: 2, parent: own, place, undo: handedDown.undo });
+  const mount = v2.find(({ root }) => !isOutside(root));
+  if (mount === undefined || isOutside(unified)) {
+    return {
+      reason:
+        `The control groups at ${v2[0].mountPoint} are of another namespace than this process's. ` +
+        "Start the container with groups of its own, or with those of the host (docker: --cgroupns=host).",
+    };
   }
-  const above = path.dirname(own);
-  if (own !== v2.mountPoint && (await handsDownMemory(above))) {
-    return create({ version: 2, parent: above, place });
-  }
-  return handedDown;
+  const own = ownFolder(mount, unified);
+  if (own === mount.mountPoint) return createVersion2(own, place);
+  // Without the controller here, only the group above tells why.
+  const below = (await hasMemory(own)) ? await createVersion2(own, place) : undefined;
+  if (below?.group !== undefined) return below;
+  const beside = await createVersion2(path.dirname(own), place);
+  return beside.group === undefined ? (below ?? beside) : beside;
 }
 
 const CONTROL = "cgroup.subtree_control";
 
-async function handsDownMemory(group: string): Promise<boolean> {
-  const enabled = await readFile(path.join(group, CONTROL), "utf8").catch(() => "");
-  return enabled.split(/\s+/).includes("memory");
+async function words(...file: string[]): Promise<string[]> {
+  return (await readFile(path.join(...file), "utf8").catch(() => "")).split(/\s+/);
 }
 
-/**
- * Version 2 limits memory only in children of groups that hand the controller down, and a group with processes in it
- * may not (unless it is the root).
- */
-async function handDownMemory(
-  own: string,
-): Promise<{ undo: () => Promise<void> } | { reason: string }> {
-  if (await handsDownMemory(own)) return { undo: () => Promise.resolve() };
-  const set = (change: string): Promise<void> => writeFile(path.join(own, CONTROL), change);
-  return set("+memory").then(
-    () => ({ undo: () => set("-memory").catch(() => undefined) }),
-    (error: Error) => ({
-      reason: `The memory controller cannot be handed down from ${own} (${error.message}). ${ROOT_ADVICE}`,
-    }),
-  );
+async function hasMemory(group: string): Promise<boolean> {
+  return (await words(group, "cgroup.controllers")).includes("memory");
+}
+
+/** Version 2 limits memory only in children of groups that hand the controller down. */
+async function createVersion2(parent: string, place: CgroupPlace): Promise<CgroupResult> {
+  if (!(await hasMemory(parent))) {
+    return {
+      reason:
+        `There is no memory controller in ${parent}/cgroup.controllers: a group above does not hand it down, or the ` +
+        "kernel was started without it (its command line may need cgroup_enable=memory).",
+    };
+  }
+  const control = (change: string): Promise<void> => writeFile(path.join(parent, CONTROL), change);
+  try {
+    // A process comes into the group by the leave of the group that both it and its old one are in: this one.
+    await access(path.join(parent, "cgroup.procs"), constants.W_OK);
+    if ((await words(parent, CONTROL)).includes("memory")) {
+      return await create({ version: 2, parent, place });
+    }
+    await control("+memory");
+  } catch (error) {
+    return { reason: refusal(parent, error as NodeJS.ErrnoException) };
+  }
+  return create({
+    version: 2,
+    parent,
+    place,
+    // Groups that others have made meanwhile would lose their limits with the controller.
+    async undo() {
+      const entries = await readdir(parent, { withFileTypes: true }).catch(() => []);
+      if (entries.some((entry) => entry.isDirectory())) return;
+      await control("-memory").catch(() => undefined);
+    },
+  });
+}
+
+/** Why a group has none below it with a limit, and what to do. */
+function refusal(parent: string, { code, message }: NodeJS.ErrnoException): string {
+  const said = `The memory controller cannot be handed down from ${parent} (${message}).`;
+  if (code === "EBUSY") {
+    return (
+      `${said} Version 2 does so only where no processes are: make a group ${parent}/all, and write each ` +
+      `number in ${parent}/cgroup.procs to ${parent}/all/cgroup.procs.`
+    );
+  }
+  if (code === "EROFS") {
+    return `${said} Containers see their groups so by default: start this one with them writable (docker: --privileged).`;
+  }
+  return `${said} ${USER_ADVICE}`;
 }
 
 const FILES = {
@@ -124,23 +167,42 @@ interface NewGroup {
 
 async function create({ version, parent, place, undo }: NewGroup): Promise<CgroupResult> {
   const folder = path.join(parent, `nchunk-bench-${process.pid}`);
-  const refuse = async (reason: string): Promise<CgroupResult> => {
-    await undo?.();
-    return { reason };
-  };
   try {
     await place.make(folder);
   } catch (error) {
-    return refuse(`No control group can be made: ${(error as Error).message}. ${ROOT_ADVICE}`);
+    await undo?.();
+    return {
+      reason: `No control group can be made: ${(error as Error).message}. ${USER_ADVICE}`,
+    };
   }
-  try {
-    // Made by the kernel with the folder, where it is a control group and the memory controller is there.
-    await readFile(path.join(folder, FILES[version].limit), "utf8");
-  } catch (error) {
+  const missing = await missingLimit(FILES[version], folder, place);
+  if (missing !== undefined) {
     await place.remove(folder).catch(() => undefined);
-    return refuse(`The control group has no memory limit: ${(error as Error).message}.`);
+    await undo?.();
+    return { reason: missing };
   }
   return { group: new CgroupFolder(version, folder, place, undo) };
+}
+
+/** The kernel makes a group's files with its folder, where it is a control group and the memory controller is there. */
+async function missingLimit(
+  { limit, swap }: (typeof FILES)[1 | 2],
+  folder: string,
+  place: CgroupPlace,
+): Promise<string | undefined> {
+  const problem = (name: string): Promise<string | undefined> =>
+    access(path.join(folder, name)).then(
+      () => undefined,
+      (error: Error) => error.message,
+    );
+  const noLimit = await problem(limit);
+  if (noLimit !== undefined) return `The control group has no memory limit: ${noLimit}.`;
+  const noSwapLimit = await problem(swap);
+  if (noSwapLimit === undefined) return undefined;
+  const swaps = await readFile(path.join(place.self, "../swaps"), "utf8").catch(() => "");
+  // Its first line is a heading.
+  if (swaps.trim().split("\n").length < 2) return undefined;
+  return `What is over the limit would go to swap, which has none here: ${noSwapLimit}. Turn swap off (swapoff -a), or start the kernel with swapaccount=1.`;
 }
 
 /** The kernel frees a dead process's memory a little after it is gone. */
