@@ -1,6 +1,6 @@
 #!/bin/sh
 # Boots a virtual machine that has control groups of version 2, and runs in it what uses them. See README.md.
-# Usage: tools/cgroup-v2-vm/run.sh [MODE...]   modes: limits no-memory hybrid tests budgets bench; the first four by default
+# Usage: tools/cgroup-v2-vm/run.sh [MODE...]   modes: limits no-memory hybrid cold tests tests-user budgets bench; the first six by default
 # Environment: VM_ACCEL, kvm or (slow, the default) tcg; VM_SECONDS, at most for each mode; VM_CACHE, a cache folder for the benches.
 set -eu
 export PATH="$PATH:/usr/sbin:/sbin"
@@ -34,7 +34,7 @@ find initrd/modules -name '*.xz' -exec xz -d {} +
 (cd "$root" && node_modules/.bin/tsup tools/cgroup-v2-vm/probe.mjs --format esm --no-config --silent --out-dir "$work")
 
 status=0
-for mode in ${*:-limits no-memory hybrid tests}; do
+for mode in ${*:-limits no-memory hybrid cold tests tests-user}; do
   case $mode in
     no-memory) arguments=cgroup_disable=memory ;;
     *) arguments="" ;;

@@ -17,8 +17,8 @@ import { nchunkPeak, type PeakResult } from "./support/peak";
 const SEED = 20_261_121;
 const DEMO = path.resolve(import.meta.dirname, "../assets/demo-model");
 const SHAPE = SHAPES["0.5b-part"];
-/** Of the large model's runs: the cache is filled to the last position but a few. */
-const CONTEXT = 1024;
+/** Of the large model's runs: the cache is filled to the last position but a few. Fewer where processors are emulated. */
+const CONTEXT = Number(process.env["NCHUNK_TEST_CONTEXT"] ?? 1024);
 /** On the repository's own disk, where direct I/O can be expected, and kept for the next run. */
 const FOLDER = path.join(CACHE_DIR, "memory-budget");
 const LARGE = path.join(FOLDER, `${SHAPE.id}-${SEED}`);
