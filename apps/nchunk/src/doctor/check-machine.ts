@@ -51,7 +51,7 @@ const TARGETS: readonly { name: string; architecture: string; needs: readonly st
   { name: "NEON", architecture: "arm64", needs: [] },
 ];
 
-/** Flags worth telling, by the names of `/proc/cpuinfo`; the last ones wait for kernels that use them. */
+/** Flags worth telling, by the names of `/proc/cpuinfo`; bf16, VNNI and dot products serve where arithmetic may round. */
 const TOLD_FLAGS: Readonly<Record<string, readonly string[]>> = {
   x64: ["avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512_bf16", "avx512_vnni", "avx_vnni"],
   arm64: ["asimd", "fphp", "asimdhp", "asimddp", "bf16", "i8mm", "sve", "sve2"],
