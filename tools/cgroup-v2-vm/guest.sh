@@ -17,8 +17,11 @@ tests=$root/node_modules/.cache/nchunk-test
 mkdir -p "$tests" /mnt/tests /mnt/cache /mnt/tmp
 mount --bind /mnt/tests "$tests"
 chmod 1777 /mnt/tmp /run
-mkdir -p node_modules/.vite-temp node_modules/.vite
-chown -R $user /mnt/tests /mnt/cache node_modules/.vite-temp node_modules/.vite
+chown -R $user /mnt/tests /mnt/cache
+for package in . packages/* apps/*; do
+  mkdir -p "$package/node_modules/.vite-temp"
+  chown $user "$package/node_modules/.vite-temp"
+done
 export NCHUNK_CACHE_DIR=/mnt/cache TMPDIR=/mnt/tmp
 
 G=/sys/fs/cgroup
