@@ -173,7 +173,7 @@ Napi::Value NativeReader::stream(const Napi::CallbackInfo& info) {
       info[0].As<Napi::TypedArray>().TypedArrayType() != napi_float64_array ||
       info[1].As<Napi::TypedArray>().TypedArrayType() != napi_uint32_array) {
     throw Napi::TypeError::New(
-        env, "stream takes (Float64Array, Uint32Array, sliceCount, slots, ArrayBuffer, sink, mostUnderWay)");
+        env, "stream takes (Float64Array, Uint32Array, sliceCount, slots, ArrayBuffer, sink, mostBytesUnderWay)");
   }
   const FlashIoSink* sink = landing_sink_of(info[5]);
   if (sink == nullptr) throw Napi::TypeError::New(env, "the sink is not one");
@@ -184,10 +184,12 @@ Napi::Value NativeReader::stream(const Napi::CallbackInfo& info) {
   Napi::ArrayBuffer landing = info[4].As<Napi::ArrayBuffer>();
   flash_io::Slices slices;
   slices.slots = info[3].As<Napi::Number>().Uint32Value();
-  slices.most_under_way = info[6].As<Napi::Number>().Uint32Value();
-  if (slice_count > ends.ElementLength() || slices.slots == 0 || slices.most_under_way == 0 ||
-      landing.IsDetached()) {
-    throw Napi::RangeError::New(env, "too few numbers, no slots or none under way, or a detached buffer");
+  const double most_bytes = info[6].As<Napi::Number>().DoubleValue();
+  if (most_bytes >= 0 && most_bytes < kMaxOffsetBytes) {
+    slices.most_bytes_under_way = static_cast<std::uint64_t>(most_bytes);
+  }
+  if (slice_count > ends.ElementLength() || slices.slots == 0 || landing.IsDetached()) {
+    throw Napi::RangeError::New(env, "too few numbers, no slots, or a detached buffer");
   }
   slices.ends.assign(ends.Data(), ends.Data() + slice_count);
   const std::size_t request_count = slices.ends.empty() ? 0 : slices.ends.back();

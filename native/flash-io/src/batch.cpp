@@ -14,9 +14,11 @@ Batch::Batch(std::vector<ReadRequest> requests, Settle settle)
   if (requests_.empty()) throw std::invalid_argument("a batch needs at least one request");
 }
 
-Batch::Batch(std::span<const ReadRequest> requests, Settle settle)
+Batch::Batch(std::span<const ReadRequest> requests, Settle settle,
+             std::uint64_t most_bytes_in_flight)
     : requests_(requests),
       settle_(std::move(settle)),
+      most_bytes_in_flight_(most_bytes_in_flight),
       started_(std::chrono::steady_clock::now()),
       remaining_(requests_.size()) {
   if (requests_.empty()) throw std::invalid_argument("a batch needs at least one request");

@@ -28,6 +28,7 @@ class ClaimedRequest {
 
   /// Requests of its batch that have not ended, this one included.
   std::size_t remaining_in_batch() const { return batch_->remaining(); }
+  std::uint64_t most_bytes_in_flight() const { return batch_->most_bytes_in_flight(); }
   const ReadProgress& progress() const { return progress_; }
   std::uint32_t length_bytes() const { return length_bytes_; }
 

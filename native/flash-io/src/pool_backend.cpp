@@ -68,6 +68,7 @@ void PoolBackend::work() {
 
 void PoolBackend::read(std::shared_ptr<Batch> batch, std::size_t index) {
   const std::uint64_t bytes = batch->request(index).length_bytes;
+  const std::uint64_t most_bytes = std::min(max_bytes_in_flight_, batch->most_bytes_in_flight());
   using Next = ClaimedRequest::Next;
   ClaimedRequest request(std::move(batch), index, context_);
   for (Next next = Next::kTransfer; next != Next::kEnded;) {
@@ -75,7 +76,7 @@ void PoolBackend::read(std::shared_ptr<Batch> batch, std::size_t index) {
     if (next == Next::kBackOff) {
       std::this_thread::sleep_for(std::chrono::nanoseconds(progress.back_off_ns()));
     }
-    enter_flight(bytes);
+    enter_flight(bytes, most_bytes);
     std::optional<std::int64_t> result;
     if (!request.is_stopped()) {
       result = context_.calls.pread(context_.file.fd(), progress.destination(),
@@ -92,11 +93,11 @@ void PoolBackend::read(std::shared_ptr<Batch> batch, std::size_t index) {
   }
 }
 
-void PoolBackend::enter_flight(std::uint64_t bytes) {
+void PoolBackend::enter_flight(std::uint64_t bytes, std::uint64_t most_bytes) {
   std::unique_lock<std::mutex> lock(flight_mutex_);
   ++waiting_for_room_;
-  room_made_.wait(lock, [this, bytes] {
-    return bytes_in_flight_ == 0 || bytes_in_flight_ + bytes <= max_bytes_in_flight_;
+  room_made_.wait(lock, [this, bytes, most_bytes] {
+    return bytes_in_flight_ == 0 || bytes_in_flight_ + bytes <= most_bytes;
   });
   --waiting_for_room_;
   bytes_in_flight_ += bytes;

@@ -10,10 +10,8 @@ std::shared_ptr<SliceStream> SliceStream::start(Reader& reader, Slices slices,
                                                 const FlashIoSink& sink, Ended ended) {
   const bool ends_ascend = std::is_sorted(slices.ends.begin(), slices.ends.end());
   const std::size_t last = slices.ends.empty() ? 0 : slices.ends.back();
-  if (!ends_ascend || last != slices.requests.size() || slices.slots == 0 ||
-      slices.most_under_way == 0) {
-    throw std::invalid_argument(
-        "slices must ascend to the last request, with at least one slot and one under way");
+  if (!ends_ascend || last != slices.requests.size() || slices.slots == 0) {
+    throw std::invalid_argument("slices must ascend to the last request, with at least one slot");
   }
   const std::shared_ptr<SliceStream> stream(
       new SliceStream(reader, std::move(slices), sink, std::move(ended)));
@@ -74,8 +72,7 @@ bool SliceStream::within_window(std::uint32_t slice) const {
 
 bool SliceStream::may_submit() {
   // A slot that was released before it landed still has its read under way.
-  return !stopped_ && next_ < count() && within_window(next_) &&
-         under_way_ < slices_.most_under_way && !slot_of(next_).busy;
+  return !stopped_ && next_ < count() && within_window(next_) && !slot_of(next_).busy;
 }
 
 /// Submits what the window allows, and ends the stream when nothing is left. One thread at a time, so
@@ -109,7 +106,8 @@ void SliceStream::submit(std::uint32_t from, std::uint32_t to) {
     if (requests.empty()) continue;
     // Small enough to be kept without an allocation; `self_` keeps this alive until all settled.
     batches_.push_back(std::make_shared<Batch>(
-        requests, [this, slice](Batch& settled) { settle(slice, &settled); }));
+        requests, [this, slice](Batch& settled) { settle(slice, &settled); },
+        slices_.most_bytes_under_way));
   }
   {
     const Lock lock(mutex_);

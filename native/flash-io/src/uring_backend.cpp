@@ -109,6 +109,7 @@ bool UringBackend::set_up(Failure& failure) {
   slots_.resize(tuning_.queue_depth);
   free_slots_.reserve(slots_.size());
   retries_.reserve(slots_.size());
+  reaped_.reserve(slots_.size());
   for (unsigned slot = tuning_.queue_depth; slot > 0; --slot) free_slots_.push_back(slot - 1);
   memory_bytes_ = ring_->mapped_bytes() + slots_.size() * sizeof(Slot);
   return trial_read(failure);
@@ -162,6 +163,12 @@ void UringBackend::run() {
       waiting_.store(false);
     }
     reap();
+    // The device first: whoever is told of a batch may take this thread's core.
+    if (ends_a_batch()) {
+      fill();
+      flush();
+    }
+    settle_reaped();
     if (lost_errno() != 0) return;
   }
 }
@@ -185,7 +192,7 @@ void UringBackend::prepare_retries() {
       release(slot);
       return true;
     }
-    if (slots_[slot].not_before > now || !has_room(slots_[slot].request->length_bytes())) {
+    if (slots_[slot].not_before > now || !has_room(*slots_[slot].request)) {
       return false;
     }
     prepare(slot);
@@ -201,7 +208,7 @@ void UringBackend::fill() {
     ClaimedRequest& request = *slots_[slot].request;
     if (request.abandon_if_stopped()) {
       release(slot);
-    } else if (has_room(request.length_bytes())) {
+    } else if (has_room(request)) {
       prepare(slot);
     } else {
       return;
@@ -230,8 +237,9 @@ bool UringBackend::claim_next(unsigned& slot) {
   }
 }
 
-bool UringBackend::has_room(std::uint32_t length_bytes) const {
-  return in_kernel_ == 0 || bytes_in_kernel_ + length_bytes <= tuning_.max_bytes_in_flight;
+bool UringBackend::has_room(const ClaimedRequest& request) const {
+  const std::uint64_t most = std::min(tuning_.max_bytes_in_flight, request.most_bytes_in_flight());
+  return in_kernel_ == 0 || bytes_in_kernel_ + request.length_bytes() <= most;
 }
 
 void UringBackend::prepare(unsigned slot) {
@@ -307,6 +315,14 @@ bool UringBackend::enter_once(unsigned most, unsigned min_complete) {
   return false;
 }
 
+/// Hands over what is queued without waiting for anything.
+void UringBackend::flush() {
+  while (ring_->unsubmitted() > 0) {
+    if (!enter_once(tuning_.submit_batch, 0)) return;
+  }
+}
+
+/// Takes what the kernel is done with.
 void UringBackend::reap() {
   std::array<UringCompletion, kReapBatch> completions;
   for (std::size_t count = completions.size(); count == completions.size();) {
@@ -317,15 +333,28 @@ void UringBackend::reap() {
         static_cast<void>(!::read(wake_fd_, &wakes, sizeof wakes));
         wake_armed_ = false;
       } else {
-        complete(static_cast<unsigned>(completion.user_data), completion.result);
+        const auto slot = static_cast<unsigned>(completion.user_data);
+        leave_kernel(slots_[slot].request->length_bytes());
+        reaped_.push_back({slot, completion.result});
       }
     }
   }
 }
 
+/// Whether somebody may be waiting for what was reaped.
+bool UringBackend::ends_a_batch() const {
+  return std::any_of(reaped_.begin(), reaped_.end(), [this](const Reaped& reaped) {
+    return slots_[reaped.slot].request->remaining_in_batch() <= reaped_.size();
+  });
+}
+
+void UringBackend::settle_reaped() {
+  for (const auto& [slot, result] : reaped_) complete(slot, result);
+  reaped_.clear();
+}
+
 void UringBackend::complete(unsigned slot, std::int32_t result) {
   ClaimedRequest& request = *slots_[slot].request;
-  leave_kernel(request.length_bytes());
   const ClaimedRequest::Next next = request.on_result(result);
   if (next == ClaimedRequest::Next::kEnded) {
     release(slot);
@@ -350,6 +379,7 @@ void UringBackend::lose_ring(int error_number) {
     retries_.push_back(slot);
   });
   for (reap(); in_kernel_ > 0; reap()) std::this_thread::sleep_for(kDrainPoll);
+  settle_reaped();
   if (held_) retries_.push_back(*held_);
   for (const unsigned slot : retries_) read_without_ring(slot);
   const std::lock_guard<std::mutex> lock(mutex_);

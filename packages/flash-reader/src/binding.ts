@@ -100,8 +100,8 @@ export interface NativeReader {
   ): number;
   /**
    * Starts a stream of `sliceCount` slices, `slots` of them ahead of what `sink` released. Requests as for `submit`,
-   * but their third number is an offset in `landing`; slice s is those before `requestEnds[s]`. At most `mostUnderWay`
-   * of them are under way at a time. All are copied;
+   * but their third number is an offset in `landing`; slice s is those before `requestEnds[s]`. At most
+   * `mostBytesUnderWay` (Infinity: what the tuning allows), or one request, are under way at a time. All are copied;
    * `landing` and `sink` are kept referenced until the stream settled.
    */
   stream(
@@ -111,7 +111,7 @@ export interface NativeReader {
     slots: number,
     landing: ArrayBuffer,
     sink: LandingSink,
-    mostUnderWay: number,
+    mostBytesUnderWay: number,
   ): number;
   /** Stops what is not yet submitted of a batch or stream; it settles when the rest is done. */
   cancel(id: number): void;

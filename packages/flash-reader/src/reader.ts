@@ -285,7 +285,8 @@ export class FlashReader {
         landings.length,
         landings[0].bytes.buffer,
         sink,
-        requests.slicesFor(bytesUnderWay),
+        // With one slice at a time the device would wait for each.
+        Math.max(bytesUnderWay, 2 * requests.largestSliceBytes),
       );
       this.#bytesWanted += bytesWanted;
       const finish = (readNs: number, bytesRead: number): void => {

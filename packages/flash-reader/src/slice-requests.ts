@@ -38,6 +38,9 @@ export class SliceRequests {
   /** @internal The reader that it was filled for; undefined while there is nothing in it. */
   owner: object | undefined;
 
+  /** @internal Bytes of the largest slice with what alignment and gaps add. */
+  largestSliceBytes = 0;
+
   #bytesWanted = 0;
 
   /** [>= pieces] Where piece `p` lands: its byte offset in the one ArrayBuffer that all landings are parts of. */
@@ -48,17 +51,6 @@ export class SliceRequests {
   /** The sum of the wanted lengths. */
   get bytesWanted(): number {
     return this.#bytesWanted;
-  }
-
-  /** @internal The first slices that come to `bytes`, at least two: with one at a time the device would wait for each. */
-  slicesFor(bytes: number): number {
-    let slice = 0;
-    let sum = 0;
-    for (let r = 0; r < this.requestCount && sum < bytes; r++) {
-      while (this.requestEnds[slice] <= r) slice++;
-      sum += this.requests[3 * r + 1];
-    }
-    return Math.max(2, sum < bytes ? this.sliceCount : slice + 1);
   }
 
   /** @internal Throws as `reader.prepareSlices`. */
@@ -77,10 +69,12 @@ export class SliceRequests {
     planner.placeRows(starts, lengths, pieceCount, layout, this.views);
     if (this.requestEnds.length < count) this.requestEnds = new Uint32Array(2 * count);
     let from = 0;
+    this.largestSliceBytes = 0;
     for (let s = 0; s < count; s++) {
       const { bytes } = landings[s % landings.length];
       const needed = planner.planSlice(from, ends[s], this.views, bytes.byteOffset, bytes.length);
       if (needed > bytes.length) throw tooSmall(path, s, needed, bytes.length);
+      if (needed > this.largestSliceBytes) this.largestSliceBytes = needed;
       this.requestEnds[s] = planner.requestCount;
       from = ends[s];
     }

@@ -28,13 +28,16 @@ class Batch {
   /// `requests` must not be empty. `settle` runs on whichever thread ends the batch: a backend's
   /// thread, or the one that calls `cancel`.
   Batch(std::vector<ReadRequest> requests, Settle settle);
-  /// The same for requests that stay the caller's, unchanged, until `settle` ran.
-  Batch(std::span<const ReadRequest> requests, Settle settle);
+  /// The same for requests that stay the caller's, unchanged, until `settle` ran. None of them is begun
+  /// while more than `most_bytes_in_flight` bytes would be under way with it, its own and others'.
+  Batch(std::span<const ReadRequest> requests, Settle settle,
+        std::uint64_t most_bytes_in_flight = UINT64_MAX);
 
   /// The index of a request that now belongs to the caller, or kNone.
   std::size_t claim();
   const ReadRequest& request(std::size_t index) const { return requests_[index]; }
   std::size_t size() const { return requests_.size(); }
+  std::uint64_t most_bytes_in_flight() const { return most_bytes_in_flight_; }
   /// Requests that have not ended, claimed or not.
   std::size_t remaining() const { return remaining_.load(std::memory_order_relaxed); }
 
@@ -64,6 +67,7 @@ class Batch {
   const std::vector<ReadRequest> owned_;
   const std::span<const ReadRequest> requests_;
   const Settle settle_;
+  const std::uint64_t most_bytes_in_flight_ = UINT64_MAX;
   const std::chrono::steady_clock::time_point started_;
   std::atomic<std::size_t> next_{0};
   std::atomic<std::size_t> remaining_;

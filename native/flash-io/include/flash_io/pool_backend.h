@@ -27,7 +27,7 @@ class PoolBackend final : public Backend {
   void work();
   void read(std::shared_ptr<Batch> batch, std::size_t index);
   void stop();
-  void enter_flight(std::uint64_t bytes);
+  void enter_flight(std::uint64_t bytes, std::uint64_t most_bytes);
   void leave_flight(std::uint64_t bytes);
 
   const BackendContext context_;

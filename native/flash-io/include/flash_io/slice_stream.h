@@ -24,9 +24,9 @@ struct Slices {
   std::vector<ReadRequest> requests;
   std::vector<std::uint32_t> ends;  // [slices], ascending, the last one is requests.size()
   std::uint32_t slots = 1;          // >= 1
-  /// >= 1. What is under way together lands together, on some devices all at once: with few, each is
-  /// there sooner, at some loss of throughput.
-  std::uint32_t most_under_way = UINT32_MAX;
+  /// What is under way together lands together, on some devices all at once: with little, each slice
+  /// is there sooner, at some loss of throughput. One request is under way in any case.
+  std::uint64_t most_bytes_under_way = UINT64_MAX;
 };
 
 /// Reads slices in order and tells a sink of each as it lands, keeping up to `slots` of them ahead of

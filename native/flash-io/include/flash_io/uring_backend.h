@@ -41,6 +41,10 @@ class UringBackend final : public Backend {
 
  private:
   struct Slot;
+  struct Reaped {
+    unsigned slot;
+    std::int32_t result;
+  };
   enum class Outlook : std::uint8_t { kMoreToTake, kMustWait, kFinished };
   using Clock = std::chrono::steady_clock;
 
@@ -54,12 +58,15 @@ class UringBackend final : public Backend {
   void prepare_retries();
   void fill();
   bool claim_next(unsigned& slot);
-  bool has_room(std::uint32_t length_bytes) const;
+  bool has_room(const ClaimedRequest& request) const;
   void prepare(unsigned slot);
   void enter();
   unsigned completions_worth_waiting_for() const;
   bool enter_once(unsigned most, unsigned min_complete);
+  void flush();
   void reap();
+  bool ends_a_batch() const;
+  void settle_reaped();
   void complete(unsigned slot, std::int32_t result);
   void release(unsigned slot);
   void enter_kernel(std::uint32_t length_bytes);
@@ -84,6 +91,7 @@ class UringBackend final : public Backend {
   std::vector<Slot> slots_;
   std::vector<unsigned> free_slots_;
   std::vector<unsigned> retries_;      // slots to hand to the kernel again
+  std::vector<Reaped> reaped_;         // left the kernel, but their batches do not know it yet
   std::shared_ptr<Batch> current_;     // being claimed from
   std::optional<unsigned> held_;       // claimed, but there is no room for its bytes yet
   unsigned in_kernel_ = 0;             // reads queued or taken
