@@ -45,6 +45,7 @@ Napi::Function NativeReader::define(Napi::Env env) {
   return DefineClass(env, "NativeReader",
                      {InstanceMethod<&NativeReader::submit>("submit"),
                       InstanceMethod<&NativeReader::stream>("stream"),
+                      InstanceMethod<&NativeReader::take>("take"),
                       InstanceMethod<&NativeReader::cancel>("cancel"),
                       InstanceMethod<&NativeReader::close>("close"),
                       InstanceMethod<&NativeReader::stats>("stats"),
@@ -204,15 +205,8 @@ Napi::Value NativeReader::stream(const Napi::CallbackInfo& info) {
   Pending& pending = add_pending(env, id, landing);
   pending.sink = Napi::Reference<Napi::Value>::New(info[5], 1);
   pending.stream = flash_io::SliceStream::start(
-      *core_->reader, std::move(slices), *sink, [this, id](flash_io::SliceStream& ended) {
-        auto data = std::make_unique<Settled>();
-        data->id = id;
-        data->elapsed_ns = static_cast<double>(ended.read_ns());
-        data->bytes_read = static_cast<double>(ended.bytes_read());
-        data->cancelled = !ended.all_landed();
-        if (ended.failure()) data->failure = std::make_unique<flash_io::Failure>(*ended.failure());
-        settled(std::move(data));
-      });
+      *core_->reader, std::move(slices), *sink,
+      [this, &pending](flash_io::SliceStream& ended) { stream_ended(pending, ended); });
   napi_add_env_cleanup_hook(env, &NativeReader::tear_down_stream, pending.stream.get());
   account_memory(env);
   return Napi::Number::New(env, id);
@@ -225,9 +219,23 @@ NativeReader::Pending& NativeReader::add_pending(Napi::Env env, std::uint32_t id
     settled_function_.Ref(env);
   }
   Pending& pending = pending_[id];
+  pending.id = id;
   pending.landing = Napi::Persistent(landing);
   if (core_->faults) core_->faults->arm();
   return pending;
+}
+
+/// From the thread that ended the stream, which keeps `pending` until this has returned.
+void NativeReader::stream_ended(Pending& pending, const flash_io::SliceStream& stream) const {
+  StreamEnd before = StreamEnd::kAhead;
+  if (pending.end.compare_exchange_strong(before, StreamEnd::kReached)) return;
+  auto data = std::make_unique<Settled>();
+  data->id = pending.id;
+  data->elapsed_ns = static_cast<double>(stream.read_ns());
+  data->bytes_read = static_cast<double>(stream.bytes_read());
+  data->cancelled = !stream.all_landed();
+  if (stream.failure()) data->failure = std::make_unique<flash_io::Failure>(*stream.failure());
+  settled(std::move(data));
 }
 
 /// From any thread. `this` is there: it is referenced, and ends only after all settled.
@@ -241,18 +249,7 @@ void NativeReader::call_settled(Napi::Env env, Napi::Function on_settled, Native
   const std::unique_ptr<Settled> settled(data);
   // Without an environment this only empties the queue, and `reader` may be gone.
   if (static_cast<napi_env>(env) == nullptr) return;
-  const auto found = reader->pending_.find(settled->id);
-  if (found->second.stream) {
-    // A thread of the consumer may still be on its way out of `settled`, and nothing joins that one.
-    found->second.stream->wait();
-    napi_remove_env_cleanup_hook(env, &NativeReader::tear_down_stream, found->second.stream.get());
-  }
-  reader->pending_.erase(found);
-  reader->account_memory(env);
-  if (reader->pending_.empty()) {
-    reader->settled_function_.Unref(env);
-    reader->Unref();
-  }
+  reader->forget(env, reader->pending_.find(settled->id));
   on_settled.Call({Napi::Number::New(env, settled->id),
                    Napi::Number::New(env, settled->elapsed_ns),
                    Napi::Number::New(env, settled->bytes_read),
@@ -261,11 +258,45 @@ void NativeReader::call_settled(Napi::Env env, Napi::Function on_settled, Native
                                     : env.Null()});
 }
 
+void NativeReader::forget(Napi::Env env, PendingMap::iterator ended) {
+  if (const auto& stream = ended->second.stream) {
+    // A thread of the consumer may still be on its way out of `stream_ended`, and nothing joins that one.
+    stream->wait();
+    napi_remove_env_cleanup_hook(env, &NativeReader::tear_down_stream, stream.get());
+  }
+  pending_.erase(ended);
+  account_memory(env);
+  if (!pending_.empty()) return;
+  settled_function_.Unref(env);
+  Unref();
+}
+
 /// V8 sees only JavaScript memory: it is told of ours, so that it knows when collecting pays.
 void NativeReader::account_memory(Napi::Env env) {
   const auto now = static_cast<std::int64_t>(core_->reader->memory_bytes());
   Napi::MemoryManagement::AdjustExternalMemory(env, now - accounted_bytes_);
   accounted_bytes_ = now;
+}
+
+Napi::Value NativeReader::take(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  const auto found = pending_.find(info[0].As<Napi::Number>().Uint32Value());
+  if (found == pending_.end() || !found->second.stream || !info[1].IsTypedArray()) {
+    throw Napi::TypeError::New(env, "take takes (the id of a stream under way, Float64Array)");
+  }
+  StreamEnd before = StreamEnd::kAhead;
+  if (found->second.end.compare_exchange_strong(before, StreamEnd::kAwaited) ||
+      before == StreamEnd::kAwaited) {
+    return env.Undefined();
+  }
+  auto into = info[1].As<Napi::Float64Array>();
+  if (into.ElementLength() < 3) throw Napi::RangeError::New(env, "no room for three numbers");
+  const std::shared_ptr<flash_io::SliceStream> stream = found->second.stream;
+  forget(env, found);
+  into.Data()[0] = static_cast<double>(stream->read_ns());
+  into.Data()[1] = static_cast<double>(stream->bytes_read());
+  into.Data()[2] = stream->all_landed() ? 0 : 1;
+  return stream->failure() ? failure_object(env, *stream->failure()).As<Napi::Value>() : env.Null();
 }
 
 Napi::Value NativeReader::cancel(const Napi::CallbackInfo& info) {

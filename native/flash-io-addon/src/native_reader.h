@@ -2,6 +2,7 @@
 
 #include <napi.h>
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -64,8 +65,11 @@ class NativeReader final : public Napi::ObjectWrap<NativeReader> {
   using SettledFunction =
       Napi::TypedThreadSafeFunction<NativeReader, Settled, &NativeReader::call_settled>;
 
+  enum class StreamEnd : std::uint8_t { kAhead, kAwaited, kReached };
   /// Either a batch or a stream.
   struct Pending {
+    std::uint32_t id;
+    std::atomic<StreamEnd> end{StreamEnd::kAhead};  // JavaScript is told only of an end that it awaits
     std::shared_ptr<flash_io::Batch> batch;
     std::shared_ptr<flash_io::SliceStream> stream;
     Napi::Reference<Napi::ArrayBuffer> landing;
@@ -75,11 +79,15 @@ class NativeReader final : public Napi::ObjectWrap<NativeReader> {
   static void tear_down(void* self);
   static void tear_down_stream(void* stream);
   void settled(std::unique_ptr<Settled> data) const;
+  void stream_ended(Pending& pending, const flash_io::SliceStream& stream) const;
+  using PendingMap = std::unordered_map<std::uint32_t, Pending>;
+  void forget(Napi::Env env, PendingMap::iterator ended);
   Pending& add_pending(Napi::Env env, std::uint32_t id, const Napi::ArrayBuffer& landing);
   void account_memory(Napi::Env env);
 
   Napi::Value submit(const Napi::CallbackInfo& info);
   Napi::Value stream(const Napi::CallbackInfo& info);
+  Napi::Value take(const Napi::CallbackInfo& info);
   Napi::Value cancel(const Napi::CallbackInfo& info);
   Napi::Value close(const Napi::CallbackInfo& info);
   Napi::Value stats(const Napi::CallbackInfo& info);
@@ -91,7 +99,7 @@ class NativeReader final : public Napi::ObjectWrap<NativeReader> {
 
   std::shared_ptr<ReaderCore> core_;
   SettledFunction settled_function_;
-  std::unordered_map<std::uint32_t, Pending> pending_;
+  PendingMap pending_;
   std::uint32_t next_id_ = 0;
   std::int64_t accounted_bytes_ = 0;
   bool closing_ = false;

@@ -102,7 +102,7 @@ export interface NativeReader {
    * Starts a stream of `sliceCount` slices, `slots` of them ahead of what `sink` released. Requests as for `submit`,
    * but their third number is an offset in `landing`; slice s is those before `requestEnds[s]`. At most
    * `mostBytesUnderWay` (Infinity: what the tuning allows), or one request, are under way at a time. All are copied;
-   * `landing` and `sink` are kept referenced until the stream settled.
+   * `landing` and `sink` are kept referenced until the stream settled, which it does when it is taken.
    */
   stream(
     requests: Float64Array,
@@ -113,6 +113,11 @@ export interface NativeReader {
     sink: LandingSink,
     mostBytesUnderWay: number,
   ): number;
+  /**
+   * Settles a stream that has ended: `into` is [3] time in which it read, bytes, 1 where not all landed; the rest is
+   * returned. Undefined where it has not ended: then it settles as a batch does.
+   */
+  take(id: number, into: Float64Array): NativeFailure | null | undefined;
   /** Stops what is not yet submitted of a batch or stream; it settles when the rest is done. */
   cancel(id: number): void;
   /** Throws while a stream is under way. */

@@ -5,6 +5,7 @@ export { ReadResult } from "./read-result.js";
 export { LandingBuffer } from "./landing-buffer.js";
 export type { ByteRanges, PlanLayout } from "./ranges.js";
 export { SliceRequests } from "./slice-requests.js";
+export type { SliceRun } from "./slice-run.js";
 export type { PlanSlices } from "./slice-requests.js";
 export type { LandingSink, StreamOptions, StreamResult } from "./landing-sink.js";
 export { FlashReaderError } from "./errors.js";

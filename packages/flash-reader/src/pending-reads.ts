@@ -6,8 +6,10 @@ import type { LandingBuffer } from "./landing-buffer.js";
 export interface PendingRead {
   readonly landings: readonly LandingBuffer[];
   /** Of a stream, `elapsedNs` is the time in which it read. */
-  readonly resolve: (elapsedNs: number, bytesRead: number) => void;
-  readonly reject: (reason: unknown) => void;
+  resolve(elapsedNs: number, bytesRead: number): void;
+  reject(reason: unknown): void;
+  /** A stream that nobody is told of until it is taken. */
+  ended?(): unknown;
   /** Takes the abort listener off again. */
   detach?: () => void;
   aborted?: { readonly reason: unknown };
@@ -20,6 +22,8 @@ export interface PendingRead {
 export class PendingReads {
   readonly #path: string;
   readonly #reads = new Map<number, PendingRead>();
+  /** Of a stream that is taken: as the arguments of `settle`. */
+  readonly #outcome = new Float64Array(3);
   #onIdle: (() => void)[] = [];
 
   constructor(path: string) {
@@ -40,8 +44,19 @@ export class PendingReads {
     };
   }
 
+  /** Settles a stream now if it has ended, else when it does. */
+  take(id: number, native: NativeReader): void {
+    const failure = native.take(id, this.#outcome);
+    if (failure === undefined) return;
+    const [readNs, bytesRead, cancelled] = this.#outcome;
+    this.settle(id, readNs, bytesRead, cancelled !== 0, failure);
+  }
+
   /** Resolves when no read is under way. */
-  idle(): Promise<void> {
+  idle(native: NativeReader): Promise<void> {
+    for (const [id, read] of this.#reads) {
+      if (read.ended !== undefined) this.take(id, native);
+    }
     if (this.#reads.size === 0) return Promise.resolve();
     return new Promise((resolve) => this.#onIdle.push(resolve));
   }

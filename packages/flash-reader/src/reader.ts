@@ -11,6 +11,7 @@ import { RequestPlanner, Views } from "./ranges.js";
 import type { ByteRanges, PlanLayout } from "./ranges.js";
 import { PendingReads } from "./pending-reads.js";
 import { ReadResult } from "./read-result.js";
+import { SliceRun } from "./slice-run.js";
 import { SliceRequests } from "./slice-requests.js";
 import type { PlanSlices } from "./slice-requests.js";
 import { completeTuning } from "./tuning.js";
@@ -254,46 +255,51 @@ export class FlashReader {
    * (the sink may still work on the last ones); otherwise rejects as `read`, or with SINK_CLOSED. Either way, nothing
    * writes to the landings any more, and they are busy until then. A sink that never releases makes it wait for ever.
    */
-  streamSlices(
+  async streamSlices(
     requests: SliceRequests,
     sink: LandingSink,
     options: StreamOptions = {},
   ): Promise<StreamResult> {
-    return new Promise((resolve, reject) => {
-      const { signal, bytesUnderWay = Infinity } = options;
-      if (!(bytesUnderWay > 0)) {
-        throw invalid(`bytesUnderWay must be a number above 0; got ${bytesUnderWay}.`);
-      }
-      this.#requireOpen();
-      signal?.throwIfAborted();
-      if (!(requests instanceof SliceRequests) || requests.owner !== this) {
-        throw invalid("`requests` must be filled by prepareSlices() of this reader.");
-      }
-      if (!binding.isLandingSink(sink)) {
-        throw invalid("`sink` must be a native landing sink of the same version as this package.");
-      }
-      const landings = requests.landings.slice();
-      for (const landing of landings) {
-        requireLanding(landing, "landings", this.path);
-        requireFree(landing, this.path);
-      }
-      const { bytesWanted, requestCount } = requests;
-      const id = this.#native.stream(
-        requests.requests,
-        requests.requestEnds,
-        requests.sliceCount,
-        landings.length,
-        landings[0].bytes.buffer,
-        sink,
-        // With one slice at a time the device would wait for each.
-        Math.max(bytesUnderWay, 2 * requests.largestSliceBytes),
-      );
-      this.#bytesWanted += bytesWanted;
-      const finish = (readNs: number, bytesRead: number): void => {
-        resolve({ bytesWanted, bytesRead, requests: requestCount, readNs });
-      };
-      this.#pending.add(id, { landings, resolve: finish, reject }, this.#native, signal);
-    });
+    const run = this.startSlices(requests, sink, options);
+    // Landings stay busy until the caller can know that they are not.
+    await Promise.resolve();
+    return run.ended();
+  }
+
+  /**
+   * Starts what `streamSlices` does, for a consumer that learns natively of the end and asks for it then. Throws where nothing
+   * could be started.
+   */
+  startSlices(requests: SliceRequests, sink: LandingSink, options: StreamOptions = {}): SliceRun {
+    const { signal, bytesUnderWay = Infinity } = options;
+    if (!(bytesUnderWay > 0)) {
+      throw invalid(`bytesUnderWay must be a number above 0; got ${bytesUnderWay}.`);
+    }
+    this.#requireOpen();
+    signal?.throwIfAborted();
+    if (!(requests instanceof SliceRequests) || requests.owner !== this) {
+      throw invalid("`requests` must be filled by prepareSlices() of this reader.");
+    }
+    if (!binding.isLandingSink(sink)) {
+      throw invalid("`sink` must be a native landing sink of the same version as this package.");
+    }
+    const { landings, bytesWanted, requestCount } = requests;
+    requireLanding(landings[0], "landings", this.path);
+    for (const landing of landings) requireFree(landing, this.path);
+    const id = this.#native.stream(
+      requests.requests,
+      requests.requestEnds,
+      requests.sliceCount,
+      landings.length,
+      landings[0].bytes.buffer,
+      sink,
+      // With one slice at a time the device would wait for each.
+      Math.max(bytesUnderWay, 2 * requests.largestSliceBytes),
+    );
+    this.#bytesWanted += bytesWanted;
+    const run = new SliceRun(this.#pending, this.#native, id, landings, bytesWanted, requestCount);
+    this.#pending.add(id, run, this.#native, signal);
+    return run;
   }
 
   /** What this reader has done and holds. */
@@ -307,7 +313,7 @@ export class FlashReader {
 
   /** Finishes the reads and streams under way, ends the threads and closes the file. New reads reject with CLOSED. */
   close(): Promise<void> {
-    this.#closing ??= this.#pending.idle().then(() => this.#native.close());
+    this.#closing ??= this.#pending.idle(this.#native).then(() => this.#native.close());
     return this.#closing;
   }
 

@@ -33,8 +33,8 @@ export class SliceRequests {
   requestCount = 0;
   /** @internal */
   sliceCount = 0;
-  /** @internal Slice s lands in landing `s % landings.length`. */
-  readonly landings: LandingBuffer[] = [];
+  /** @internal Slice s lands in landing `s % landings.length`; the array is never written to. */
+  landings: readonly LandingBuffer[] = [];
   /** @internal The reader that it was filled for; undefined while there is nothing in it. */
   owner: object | undefined;
 
@@ -64,7 +64,7 @@ export class SliceRequests {
     this.owner = undefined;
     const { starts, lengths, ends, count } = slices;
     const pieceCount = checkSlices(slices);
-    checkParts(landings, path);
+    this.#keep(landings, path);
     planner.reset();
     planner.placeRows(starts, lengths, pieceCount, layout, this.views);
     if (this.requestEnds.length < count) this.requestEnds = new Uint32Array(2 * count);
@@ -80,8 +80,20 @@ export class SliceRequests {
     }
     this.#take(planner);
     this.sliceCount = count;
-    this.landings.length = 0;
-    for (const landing of landings) this.landings.push(landing);
+  }
+
+  /** Mostly they are those of the last time. */
+  #keep(landings: readonly LandingBuffer[], path: string): void {
+    const known = this.landings;
+    let same = landings.length === known.length;
+    for (let i = 0; same && i < known.length; i++) same = landings[i] === known[i];
+    if (!same || known.length === 0) {
+      checkParts(landings, path);
+      this.landings = landings.slice();
+    } else {
+      // Parts of one buffer, which is there or is not.
+      requireLanding(known[0], "landings[0]", path);
+    }
   }
 
   /** The planner is the reader's, and its next plan overwrites this one. */

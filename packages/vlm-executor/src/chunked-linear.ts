@@ -115,18 +115,30 @@ export class ChunkedLinear {
     const { plan, ...prices } = this.choose(chooser, pass, residentRows);
     const selectNs = nowNs() - selectStartNs;
 
-    const outcome = await this.readAndMultiply(plan, prefix, x, y, accumulate, pass);
+    const reading = this.readAndMultiply(plan, prefix, x, y, accumulate, pass);
+    let outcome: Outcome;
+    let rows: number;
+    let estimatedReadNs: number;
+    let kept: number;
+    try {
+      // While it is read, not after it.
+      rows = selectedRows(plan) + residentRows;
+      estimatedReadNs = estimatePlanNs(plan, rowBytes, table);
+      kept = usesImportance ? this.importanceKept(plan, residentRows) : 1;
+    } finally {
+      outcome = await reading;
+    }
 
     pass.projections.push({
       bundle: this.info.name,
       layer: this.info.layer,
-      rows: selectedRows(plan) + residentRows,
+      rows,
       residentRows,
       totalRows,
       chunks: plan.chunkCount,
-      estimatedReadNs: estimatePlanNs(plan, rowBytes, table),
+      estimatedReadNs,
       selectNs,
-      importanceKept: usesImportance ? this.importanceKept(plan, residentRows) : 1,
+      importanceKept: kept,
       ...prices,
       ...outcome,
     });
@@ -170,10 +182,12 @@ export class ChunkedLinear {
     const phase = pass.rows === undefined ? pass.phase : undefined;
     let outcome: StreamedOutcome;
     try {
-      await reads.begin(this.info, plan, { tokens: x.rows, phase, signal });
+      const beginning = reads.begin(this.info, plan, { tokens: x.rows, phase, signal });
+      if (beginning !== undefined) await beginning;
       const resident = prefix ?? null;
       outcome = await backend.streamedMatmul(x, this.format, resident, reads, y, accumulate);
-      await reads.end();
+      const ending = reads.end();
+      if (ending !== undefined) await ending;
       if (!outcome.complete) throw new Error("reading ended before all rows had landed");
     } catch (cause) {
       await reads.abandon();

@@ -2,6 +2,7 @@ import type {
   FlashReader,
   LandingBuffer,
   PlanLayout,
+  SliceRun,
   StreamResult,
 } from "@neuron-chunking/flash-reader";
 import { SliceRequests } from "@neuron-chunking/flash-reader";
@@ -47,7 +48,9 @@ export class PlanReads implements StreamedRows, StreamLanding {
   readonly bytes: Uint8Array;
   readonly window: number;
   private readonly requests = new SliceRequests();
-  private reading: Promise<StreamResult> | null = null;
+  private run: SliceRun | null = null;
+  /** Why there is no run. */
+  private refusal: { readonly reason: unknown } | null = null;
 
   /** @param landings parts of one memory, each large enough for any slice of `slicer` */
   constructor(
@@ -85,12 +88,15 @@ export class PlanReads implements StreamedRows, StreamLanding {
     const { reader, slicer, landings, requests } = this;
     slicer.cut(plan, layout.rowBytes);
     reader.prepareSlices(slicer, layout, landings, requests);
-    this.reading = reader.streamSlices(requests, this.arrivals.sink, {
-      ...(signal === undefined ? {} : { signal }),
-      ...(tokens < MANY_TOKENS ? {} : { bytesUnderWay: BYTES_UNDER_WAY }),
-    });
-    // Its failure is told by `end`.
-    this.reading.then(onRead, () => undefined);
+    const bytesUnderWay = tokens < MANY_TOKENS ? Infinity : BYTES_UNDER_WAY;
+    const options = signal === undefined ? { bytesUnderWay } : { bytesUnderWay, signal };
+    try {
+      this.run = reader.startSlices(requests, this.arrivals.sink, options);
+    } catch (reason) {
+      this.refusal = { reason };
+      return;
+    }
+    if (onRead !== undefined) void tell(this.run, onRead);
   }
 
   /** A plan without rows. */
@@ -100,16 +106,35 @@ export class PlanReads implements StreamedRows, StreamLanding {
   }
 
   /**
-   * Waits until nothing lands any more. What would have to wait for memory is not read.
+   * Nothing lands any more when it returns, or when what it returns resolves. What would have to wait for memory is not read.
    *
-   * @throws what the reader rejected with
+   * @throws what the reader stopped with; or a rejection
    */
-  async end(): Promise<void> {
-    const { reading, totals } = this;
-    if (reading === null) return;
-    this.reading = null;
+  end(): Promise<void> | undefined {
+    const { run, refusal } = this;
+    this.run = this.refusal = null;
+    if (refusal !== null) throw refusal.reason;
+    if (run === null) return undefined;
     this.backend.finishArrivals(this.arrivals);
-    const { bytesRead, readNs } = await reading;
-    Object.assign(totals, { bytesRead, readNs });
+    // Rows that were multiplied have been read: then no turn of the event loop is waited for.
+    const result = run.ended();
+    if (result instanceof Promise) return result.then((late) => this.count(late));
+    this.count(result);
+    return undefined;
   }
+
+  private count({ bytesRead, readNs }: StreamResult): void {
+    this.totals.bytesRead = bytesRead;
+    this.totals.readNs = readNs;
+  }
+}
+
+/** Failures are told by `end`. */
+async function tell(run: SliceRun, onRead: () => void): Promise<void> {
+  try {
+    await run.ended();
+  } catch {
+    return;
+  }
+  onRead();
 }

@@ -106,20 +106,40 @@ export class RowSupply implements StreamedRows {
   /**
    * Starts reading `plan`, which has rows; `end` or `abandon` must come before the next.
    *
-   * @throws FlashReaderError
+   * @throws FlashReaderError; or a rejection with it
    */
-  async begin(info: BundleInfo, plan: ChunkPlan, wanted: WantedFor): Promise<void> {
-    const { phase } = wanted;
+  begin(info: BundleInfo, plan: ChunkPlan, wanted: WantedFor): Promise<void> | undefined {
     const { totals } = this;
     totals.bytesWanted = selectedRows(plan) * info.rowBytes;
     totals.bytesAhead = totals.bytesAheadUsed = totals.bytesRead = totals.readNs = 0;
-    const expected = await this.take(info);
-    if (this.readingAhead === undefined || phase === undefined) {
-      this.readDemanded(info, plan, wanted);
-      this.show(this.demanded);
-      return;
+    const { readingAhead } = this;
+    const { phase } = wanted;
+    if (readingAhead !== undefined && phase !== undefined) {
+      return this.beginForetold(readingAhead, phase, info, plan, wanted);
     }
-    const { prefetcher } = this.readingAhead;
+    if (this.expected !== null) {
+      return this.take(info).then(() => {
+        this.beginUnforetold(info, plan, wanted);
+      });
+    }
+    this.beginUnforetold(info, plan, wanted);
+    return undefined;
+  }
+
+  private beginUnforetold(info: BundleInfo, plan: ChunkPlan, wanted: WantedFor): void {
+    this.readDemanded(info, plan, wanted);
+    this.show(this.demanded);
+  }
+
+  private async beginForetold(
+    { prefetcher }: ReadingAhead,
+    phase: Phase,
+    info: BundleInfo,
+    plan: ChunkPlan,
+    wanted: WantedFor,
+  ): Promise<void> {
+    const { totals } = this;
+    const expected = await this.take(info);
     const idleNs = nowNs() - this.readsEndedNs;
     const known = expected?.plan ?? NO_ROWS;
     const { present, missing } = prefetcher.difference(info, plan, known, phase, idleNs);
@@ -136,22 +156,35 @@ export class RowSupply implements StreamedRows {
   }
 
   /**
-   * Waits until nothing lands any more of what `begin` started.
+   * Nothing lands any more of what `begin` started when it returns, or when what it returns resolves.
    *
-   * @throws what the reader rejected with
+   * @throws what the reader stopped with; or a rejection
    */
-  async end(): Promise<void> {
-    const { totals, used, demanded, current } = this;
+  end(): Promise<void> | undefined {
+    const { used, demanded, current } = this;
+    if (used !== null || current !== null) return this.endForetold();
+    const ending = demanded.end();
+    if (ending === undefined) this.count(demanded);
+    return ending?.then(() => {
+      this.count(demanded);
+    });
+  }
+
+  private count({ totals }: PlanReads): void {
+    this.totals.bytesRead += totals.bytesRead;
+    this.totals.readNs += totals.readNs;
+  }
+
+  private async endForetold(): Promise<void> {
+    const { used, demanded, current } = this;
     // What was demanded may turn out to be read only now: then it is time to read ahead.
-    const ends = await Promise.allSettled([demanded.end(), used?.end()]);
+    const ends = await Promise.allSettled([ended(demanded), ended(used)]);
     this.used = this.current = null;
     for (const end of ends) {
       if (end.status === "rejected") throw end.reason;
     }
-    for (const reads of [demanded, used]) {
-      totals.bytesRead += reads?.totals.bytesRead ?? 0;
-      totals.readNs += reads?.totals.readNs ?? 0;
-    }
+    this.count(demanded);
+    if (used !== null) this.count(used);
     if (current !== null) this.readingAhead?.prefetcher.done(current.info, current.phase);
   }
 
@@ -160,7 +193,7 @@ export class RowSupply implements StreamedRows {
     this.readingAhead?.prefetcher.abandon();
     const { expected } = this;
     this.expected = this.current = null;
-    await Promise.allSettled([this.end(), expected?.lane.end()]);
+    await Promise.allSettled([ended(this), ended(expected?.lane)]);
   }
 
   private readDemanded(info: BundleInfo, plan: ChunkPlan, { tokens, signal }: WantedFor): void {
@@ -171,6 +204,10 @@ export class RowSupply implements StreamedRows {
       return;
     }
     const layout = { baseOffsetBytes: offsetBytes, rowBytes };
+    if (this.current === null) {
+      this.demanded.begin(plan, layout, { signal, tokens });
+      return;
+    }
     const onRead = (): void => {
       this.readsEndedNs = nowNs();
       this.readAhead();
@@ -197,7 +234,7 @@ export class RowSupply implements StreamedRows {
     const { expected } = this;
     this.expected = null;
     if (expected === null || expected.info === info) return expected;
-    await expected.lane.end().catch(() => undefined);
+    await ended(expected.lane).catch(() => undefined);
     return null;
   }
 
@@ -210,6 +247,13 @@ export class RowSupply implements StreamedRows {
     this.offsetsBytes = pieces.offsetsBytes;
     this.pieceCount = pieces.pieceCount;
   }
+}
+
+/** What ends, whether it throws or rejects. */
+async function ended(
+  reads: { end(): Promise<void> | undefined } | null | undefined,
+): Promise<void> {
+  await reads?.end();
 }
 
 /** Pieces of two streams in the order of their rows; a workspace. */

@@ -60,8 +60,8 @@ function withReader(image: FlashImage, readerFor: (offsetBytes: number) => Flash
       prepared = readerFor(layout.baseOffsetBytes);
       prepared.prepareSlices(slices, layout, landings, into);
     }) as FlashReader["prepareSlices"],
-    streamSlices: ((requests, sink, options) =>
-      prepared.streamSlices(requests, sink, options)) as FlashReader["streamSlices"],
+    startSlices: ((requests, sink, options) =>
+      prepared.startSlices(requests, sink, options)) as FlashReader["startSlices"],
     close: () => Promise.resolve(),
   };
   return Object.create(image, { reader: { value: reader } }) as FlashImage;
