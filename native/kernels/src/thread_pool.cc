@@ -12,6 +12,9 @@ namespace {
 // How often a waiting thread looks before it sleeps: some tens of microseconds, about what a wake-up costs.
 constexpr int kSpins = 1000;
 
+// The thread that is waited for may be waiting for this one's core.
+constexpr int kSpinsBeforeYield = 32;
+
 thread_local bool t_inside = false;      // on a worker, or running a job
 thread_local bool t_background = false;  // in a BackgroundScope
 
@@ -21,6 +24,18 @@ inline void Pause() {
 #elif defined(__aarch64__)
   asm volatile("yield");
 #endif
+}
+
+// Looks for a while, whether or not it comes.
+template <class Condition>
+void SpinUntil(const Condition& condition) {
+  for (int i = 1; i <= kSpins && !condition(); ++i) {
+    if (i % kSpinsBeforeYield == 0) {
+      sched_yield();
+    } else {
+      Pause();
+    }
+  }
 }
 
 int AvailableCpus() {
@@ -73,7 +88,7 @@ void ThreadPool::Drain(Job& job) {
 void ThreadPool::WorkerLoop(uint64_t seen) {
   t_inside = true;
   for (;;) {
-    for (int i = 0; i < kSpins && epoch_.load(std::memory_order_acquire) == seen; ++i) Pause();
+    SpinUntil([this, seen] { return epoch_.load(std::memory_order_acquire) != seen; });
     Job* job;
     {
       std::unique_lock<std::mutex> lock(mutex_);
@@ -118,7 +133,7 @@ void ThreadPool::Run(size_t count, Function function, const void* context) {
     const std::lock_guard<std::mutex> lock(mutex_);
     job_ = nullptr;
   }
-  for (int i = 0; i < kSpins && job.helpers.load(std::memory_order_acquire) != 0; ++i) Pause();
+  SpinUntil([&job] { return job.helpers.load(std::memory_order_acquire) == 0; });
   std::unique_lock<std::mutex> lock(mutex_);
   done_.wait(lock, [&] { return job.helpers.load(std::memory_order_acquire) == 0; });
 }
