@@ -102,12 +102,12 @@ void NativeReader::tear_down_stream(void* stream) {
   running->wait();
 }
 
-std::vector<flash_io::ReadRequest> NativeReader::parse_requests(
-    Napi::Env env, const Napi::Float64Array& triples, std::size_t count, std::uint8_t* landing,
-    std::size_t landing_bytes) const {
+void NativeReader::parse_requests(Napi::Env env, const Napi::Float64Array& triples,
+                                  std::size_t count, std::uint8_t* landing,
+                                  std::size_t landing_bytes,
+                                  std::vector<flash_io::ReadRequest>& requests) const {
   const flash_io::File& file = core_->reader->file();
   const std::uint64_t alignment = file.alignment_bytes();
-  std::vector<flash_io::ReadRequest> requests;
   requests.reserve(count);
   for (std::size_t i = 0; i < count; ++i) {
     // TypeScript has checked and aligned all of this. Here it guards memory, not usability.
@@ -126,7 +126,6 @@ std::vector<flash_io::ReadRequest> NativeReader::parse_requests(
     }
     requests.push_back({offset, static_cast<std::uint32_t>(length), destination});
   }
-  return requests;
 }
 
 Napi::Value NativeReader::submit(const Napi::CallbackInfo& info) {
@@ -147,9 +146,9 @@ Napi::Value NativeReader::submit(const Napi::CallbackInfo& info) {
   if (landing_offset > landing.ByteLength()) {
     throw Napi::RangeError::New(env, "the landing starts behind its buffer");
   }
-  std::vector<flash_io::ReadRequest> requests = parse_requests(
-      env, triples, count, static_cast<std::uint8_t*>(landing.Data()) + landing_offset,
-      landing.ByteLength() - landing_offset);
+  std::vector<flash_io::ReadRequest> requests;
+  parse_requests(env, triples, count, static_cast<std::uint8_t*>(landing.Data()) + landing_offset,
+                 landing.ByteLength() - landing_offset, requests);
   const std::uint32_t id = next_id_++;
   Pending& pending = add_pending(env, id, landing);
   pending.batch = core_->reader->submit(
@@ -183,7 +182,12 @@ Napi::Value NativeReader::stream(const Napi::CallbackInfo& info) {
   const auto ends = info[1].As<Napi::Uint32Array>();
   const std::size_t slice_count = info[2].As<Napi::Number>().Uint32Value();
   Napi::ArrayBuffer landing = info[4].As<Napi::ArrayBuffer>();
-  flash_io::Slices slices;
+  flash_io::StreamMemory memory;
+  if (!spare_.empty()) {
+    memory = std::move(spare_.back());
+    spare_.pop_back();
+  }
+  flash_io::Slices slices{std::move(memory.requests), std::move(memory.ends)};
   slices.slots = info[3].As<Napi::Number>().Uint32Value();
   const double most_bytes = info[6].As<Napi::Number>().DoubleValue();
   if (most_bytes >= 0 && most_bytes < kMaxOffsetBytes) {
@@ -198,15 +202,15 @@ Napi::Value NativeReader::stream(const Napi::CallbackInfo& info) {
       3 * request_count > triples.ElementLength()) {
     throw Napi::RangeError::New(env, "slices must ascend, with three numbers per request");
   }
-  slices.requests =
-      parse_requests(env, triples, request_count, static_cast<std::uint8_t*>(landing.Data()),
-                     landing.ByteLength());
+  parse_requests(env, triples, request_count, static_cast<std::uint8_t*>(landing.Data()),
+                 landing.ByteLength(), slices.requests);
   const std::uint32_t id = next_id_++;
   Pending& pending = add_pending(env, id, landing);
   pending.sink = Napi::Reference<Napi::Value>::New(info[5], 1);
   pending.stream = flash_io::SliceStream::start(
       *core_->reader, std::move(slices), *sink,
-      [this, &pending](flash_io::SliceStream& ended) { stream_ended(pending, ended); });
+      [this, &pending](flash_io::SliceStream& ended) { stream_ended(pending, ended); },
+      std::move(memory));
   napi_add_env_cleanup_hook(env, &NativeReader::tear_down_stream, pending.stream.get());
   account_memory(env);
   return Napi::Number::New(env, id);
@@ -263,6 +267,7 @@ void NativeReader::forget(Napi::Env env, PendingMap::iterator ended) {
     // A thread of the consumer may still be on its way out of `stream_ended`, and nothing joins that one.
     stream->wait();
     napi_remove_env_cleanup_hook(env, &NativeReader::tear_down_stream, stream.get());
+    spare_.push_back(stream->take_memory());
   }
   pending_.erase(ended);
   account_memory(env);

@@ -93,13 +93,15 @@ class NativeReader final : public Napi::ObjectWrap<NativeReader> {
   Napi::Value stats(const Napi::CallbackInfo& info);
   Napi::Value describe(const Napi::CallbackInfo& info);
 
-  std::vector<flash_io::ReadRequest> parse_requests(Napi::Env env, const Napi::Float64Array& triples,
-                                                    std::size_t count, std::uint8_t* landing,
-                                                    std::size_t landing_bytes) const;
+  /// Adds them to `requests`.
+  void parse_requests(Napi::Env env, const Napi::Float64Array& triples, std::size_t count,
+                      std::uint8_t* landing, std::size_t landing_bytes,
+                      std::vector<flash_io::ReadRequest>& requests) const;
 
   std::shared_ptr<ReaderCore> core_;
   SettledFunction settled_function_;
   PendingMap pending_;
+  std::vector<flash_io::StreamMemory> spare_;  // as many as streams were ever under way at a time
   std::uint32_t next_id_ = 0;
   std::int64_t accounted_bytes_ = 0;
   bool closing_ = false;

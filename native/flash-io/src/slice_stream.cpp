@@ -4,17 +4,23 @@
 #include <stdexcept>
 #include <utility>
 
+#include "recycling_allocator.h"
+
 namespace flash_io {
 
+class SliceStream::Only {};
+
 std::shared_ptr<SliceStream> SliceStream::start(Reader& reader, Slices slices,
-                                                const FlashIoSink& sink, Ended ended) {
+                                                const FlashIoSink& sink, Ended ended,
+                                                StreamMemory memory) {
   const bool ends_ascend = std::is_sorted(slices.ends.begin(), slices.ends.end());
   const std::size_t last = slices.ends.empty() ? 0 : slices.ends.back();
   if (!ends_ascend || last != slices.requests.size() || slices.slots == 0) {
     throw std::invalid_argument("slices must ascend to the last request, with at least one slot");
   }
-  const std::shared_ptr<SliceStream> stream(
-      new SliceStream(reader, std::move(slices), sink, std::move(ended)));
+  const auto stream =
+      std::allocate_shared<SliceStream>(RecyclingAllocator<SliceStream>(), Only(), reader,
+                                        std::move(slices), sink, std::move(ended), std::move(memory));
   stream->self_ = stream;
   sink.begin(sink.context, &stream->interface_, stream->count());
   Lock lock(stream->mutex_);
@@ -23,14 +29,18 @@ std::shared_ptr<SliceStream> SliceStream::start(Reader& reader, Slices slices,
   return stream;
 }
 
-SliceStream::SliceStream(Reader& reader, Slices slices, const FlashIoSink& sink, Ended ended)
+SliceStream::SliceStream(const Only&, Reader& reader, Slices slices, const FlashIoSink& sink,
+                         Ended ended, StreamMemory memory)
     : reader_(reader),
       slices_(std::move(slices)),
+      count_(static_cast<std::uint32_t>(slices_.ends.size())),
+      // More slots than slices would only be memory.
+      slots_(std::clamp<std::uint32_t>(count_, 1, slices_.slots)),
       sink_(sink),
       ended_callback_(std::move(ended)),
       interface_{this, &SliceStream::on_release, &SliceStream::on_close},
-      // More slots than slices would only be memory.
-      slots_(std::clamp<std::size_t>(slices_.ends.size(), 1, slices_.slots)) {
+      memory_(std::move(memory)) {
+  memory_.slots.assign(slots_, {});
   reader_.counters_.batches.fetch_add(1, std::memory_order_relaxed);
   reader_.counters_.request_memory_bytes.fetch_add(slices_.requests.size() * sizeof(ReadRequest),
                                                    std::memory_order_relaxed);
@@ -41,6 +51,17 @@ void SliceStream::cancel() { stop(Lock(mutex_)); }
 void SliceStream::wait() {
   Lock lock(mutex_);
   finished_changed_.wait(lock, [this] { return finished_; });
+}
+
+StreamMemory SliceStream::take_memory() {
+  const Lock lock(mutex_);
+  memory_.requests = std::move(slices_.requests);
+  memory_.ends = std::move(slices_.ends);
+  memory_.requests.clear();
+  memory_.ends.clear();
+  memory_.slots.clear();
+  memory_.batches.clear();
+  return std::move(memory_);
 }
 
 void SliceStream::on_release(void* context, std::uint32_t count) {
@@ -67,7 +88,7 @@ std::span<const ReadRequest> SliceStream::requests_of(std::uint32_t slice) const
 }
 
 bool SliceStream::within_window(std::uint32_t slice) const {
-  return slice < std::uint64_t{released_} + slots_.size();
+  return slice < std::uint64_t{released_} + slots_;
 }
 
 bool SliceStream::may_submit() {
@@ -100,24 +121,25 @@ void SliceStream::advance(Lock lock) {
 
 /// Slices [from, to), at most as many as there are slots.
 void SliceStream::submit(std::uint32_t from, std::uint32_t to) {
-  batches_.clear();
+  std::vector<std::shared_ptr<Batch>>& batches = memory_.batches;
+  batches.clear();
   for (std::uint32_t slice = from; slice < to; ++slice) {
     const std::span<const ReadRequest> requests = requests_of(slice);
     if (requests.empty()) continue;
     // Small enough to be kept without an allocation; `self_` keeps this alive until all settled.
-    batches_.push_back(std::make_shared<Batch>(
-        requests, [this, slice](Batch& settled) { settle(slice, &settled); },
+    batches.push_back(std::allocate_shared<Batch>(
+        RecyclingAllocator<Batch>(), requests, [this, slice](Batch& settled) { settle(slice, &settled); },
         slices_.most_bytes_under_way));
   }
   {
     const Lock lock(mutex_);
-    auto batch = batches_.begin();
+    auto batch = batches.begin();
     for (std::uint32_t slice = from; slice < to; ++slice) {
       if (!requests_of(slice).empty()) slot_of(slice).batch = *batch++;
     }
   }
   // A batch that was cancelled meanwhile has settled, and nothing of it is left to claim.
-  reader_.submit_slices(batches_);
+  reader_.submit_slices(batches);
   for (std::uint32_t slice = from; slice < to; ++slice) {
     if (requests_of(slice).empty()) settle(slice, nullptr);
   }
@@ -155,8 +177,9 @@ void SliceStream::settle(std::uint32_t slice, Batch* batch) {
 void SliceStream::stop(Lock lock) {
   if (!stopped_) {
     stopped_ = true;
-    for (Slot& slot : slots_) {
-      const std::shared_ptr<Batch> batch = slot.batch;
+    // It may end meanwhile, and its memory be taken.
+    for (std::size_t i = 0; i < memory_.slots.size(); ++i) {
+      const std::shared_ptr<Batch> batch = memory_.slots[i].batch;
       if (!batch) continue;
       // Settles here what no backend has begun.
       lock.unlock();

@@ -386,16 +386,15 @@ void UringBackend::lose_ring(int error_number) {
   if (current_) queue_.push_front(std::move(current_));
   try {
     successor_ = std::make_unique<PoolBackend>(context_, tuning_);
-    for (auto& batch : queue_) successor_->submit(std::move(batch));
+    queue_.drain([this](std::shared_ptr<Batch> batch) { successor_->submit(std::move(batch)); });
   } catch (const std::system_error& error) {
     // Not even threads: fail what is left, each batch once.
-    for (auto& batch : queue_) {
-      if (batch->claim() == Batch::kNone) continue;
+    queue_.drain([&error](const std::shared_ptr<Batch>& batch) {
+      if (batch->claim() == Batch::kNone) return;
       batch->fail({FailureCode::kNoResources, error.code().value(), 0, 0,
                    "the reader's threads could not be started"});
-    }
+    });
   }
-  queue_.clear();
 }
 
 void UringBackend::read_without_ring(unsigned slot) {

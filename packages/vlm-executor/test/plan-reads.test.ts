@@ -1,6 +1,8 @@
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
 import fc from "fast-check";
 import { FlashReader } from "@neuron-chunking/flash-reader";
 import { planFromMask } from "@neuron-chunking/latency-model";
@@ -63,12 +65,12 @@ function product(values: Float32Array, tokens: number, mask: readonly boolean[])
   return y;
 }
 
-/** `x W` of the rows of `mask` by way of `reads`. */
 /** It may throw, reject or do neither. */
 async function ended(reads: PlanReads): Promise<void> {
   await reads.end();
 }
 
+/** `x W` of the rows of `mask` by way of `reads`. */
 async function multiply(reads: PlanReads, x: Tensor, mask: readonly boolean[]) {
   const y = compute.createTensor(x.rows, COLUMNS);
   reads.begin(planOf(mask), layout, { tokens: x.rows });
@@ -165,6 +167,40 @@ describe.each(["io_uring", "pool"] as const)("reads of a plan, %s", (backend) =>
     expect(landings.some(({ busy }) => busy)).toBe(false);
     const { x, values } = inputs(1);
     expect((await multiply(reads, x, allRows)).values).toEqual(product(values, 1, allRows));
+    await reader.close();
+  });
+
+  it("leave little for the collector to do and keep nothing", async () => {
+    setFlagsFromString("--expose-gc");
+    const collect = runInNewContext("gc") as () => void;
+    const { reader, reads } = await open(backend);
+    const { x } = inputs(1);
+    const y = compute.createTensor(1, COLUMNS);
+    const plan = planOf(allRows);
+    /** Bytes of the heap that each of `count` takes until they are collected. */
+    const taken = async (count: number): Promise<number> => {
+      collect();
+      const before = process.memoryUsage().heapUsed;
+      for (let i = 0; i < count; i++) {
+        reads.begin(plan, layout, { tokens: 1 });
+        const { complete } = await compute.streamedMatmul(x, format, null, reads, y, false);
+        if (!complete) throw new Error("incomplete");
+        await reads.end();
+      }
+      return (process.memoryUsage().heapUsed - before) / count;
+    };
+    await taken(100);
+    collect();
+    const before = process.memoryUsage().heapUsed;
+    const bursts: number[] = [];
+    for (let burst = 0; burst < 20; burst++) bursts.push(await taken(20));
+    collect();
+    const kept = (process.memoryUsage().heapUsed - before) / (20 * 20);
+    // The runner allocates beside it now and then, and a collection in a burst makes it negative.
+    const least = Math.min(...bursts.filter((bytes) => bytes > 0));
+    // Promises, calls of native code and, before it is compiled, numbers; nothing of the size of a plan.
+    expect(least).toBeLessThan(8192);
+    expect(kept).toBeLessThan(256);
     await reader.close();
   });
 

@@ -1,13 +1,13 @@
 #pragma once
 
 #include <condition_variable>
-#include <deque>
 #include <memory>
 #include <mutex>
 #include <thread>
 #include <vector>
 
 #include "flash_io/backend.h"
+#include "flash_io/batch_queue.h"
 #include "flash_io/tuning.h"
 
 namespace flash_io {
@@ -34,7 +34,7 @@ class PoolBackend final : public Backend {
   const std::uint64_t max_bytes_in_flight_;
   std::mutex mutex_;
   std::condition_variable wake_;
-  std::deque<std::shared_ptr<Batch>> queue_;  // batches that may have unclaimed requests
+  BatchQueue queue_;  // batches that may have unclaimed requests
   bool stopping_ = false;
   std::mutex flight_mutex_;
   std::condition_variable room_made_;

@@ -29,6 +29,19 @@ struct Slices {
   std::uint64_t most_bytes_under_way = UINT64_MAX;
 };
 
+/// The memory of a stream that has ended, for the next one: then nothing is allocated for it but what
+/// it has more of.
+struct StreamMemory {
+  struct Slot {
+    bool busy = false;
+    std::shared_ptr<Batch> batch;  // null until it is submitted
+  };
+  std::vector<ReadRequest> requests;             // for `Slices`
+  std::vector<std::uint32_t> ends;               // for `Slices`
+  std::vector<Slot> slots;
+  std::vector<std::shared_ptr<Batch>> batches;   // of the thread that submits
+};
+
 /// Reads slices in order and tells a sink of each as it lands, keeping up to `slots` of them ahead of
 /// what the sink released: so a consumer works on some while others are read, in bounded memory. One
 /// failure, or `cancel`, stops all that is not under way. Every call of the sink is made without a
@@ -40,9 +53,14 @@ class SliceStream final : public std::enable_shared_from_this<SliceStream> {
 
   /// Calls the sink's `begin` and starts to read. `reader` must stay open until `ended` ran, `sink`
   /// and the destinations that long as well. The stream keeps itself alive until it ended and the
-  /// sink called `close`. Throws std::invalid_argument for slices that make no sense.
+  /// sink called `close`. Throws std::invalid_argument for slices that make no sense. `memory` is that
+  /// of another stream, or empty.
   static std::shared_ptr<SliceStream> start(Reader& reader, Slices slices, const FlashIoSink& sink,
-                                            Ended ended);
+                                            Ended ended, StreamMemory memory = {});
+  class Only;
+  /// `start` alone can have an Only.
+  SliceStream(const Only&, Reader& reader, Slices slices, const FlashIoSink& sink, Ended ended,
+              StreamMemory memory);
   SliceStream(const SliceStream&) = delete;
   SliceStream& operator=(const SliceStream&) = delete;
 
@@ -53,26 +71,24 @@ class SliceStream final : public std::enable_shared_from_this<SliceStream> {
 
   // Valid from `ended` on.
   const std::optional<Failure>& failure() const { return failure_; }
-  bool all_landed() const { return landed_ == slices_.ends.size(); }
+  bool all_landed() const { return landed_ == count_; }
   std::uint64_t bytes_read() const { return bytes_read_; }
   /// Time in which at least one slice was under way.
   std::uint64_t read_ns() const { return read_ns_; }
+  /// After `wait`, once: its memory, with requests and ends empty.
+  StreamMemory take_memory();
 
  private:
   using Clock = std::chrono::steady_clock;
   using Lock = std::unique_lock<std::mutex>;
-  struct Slot {
-    bool busy = false;
-    std::shared_ptr<Batch> batch;  // null until it is submitted
-  };
+  using Slot = StreamMemory::Slot;
 
-  SliceStream(Reader& reader, Slices slices, const FlashIoSink& sink, Ended ended);
   static void on_release(void* context, std::uint32_t count);
   static void on_close(void* context);
 
-  std::uint32_t count() const { return static_cast<std::uint32_t>(slices_.ends.size()); }
+  std::uint32_t count() const { return count_; }
   std::span<const ReadRequest> requests_of(std::uint32_t slice) const;
-  Slot& slot_of(std::uint32_t slice) { return slots_[slice % slots_.size()]; }
+  Slot& slot_of(std::uint32_t slice) { return memory_.slots[slice % slots_]; }
   bool within_window(std::uint32_t slice) const;
   bool may_submit();
   void advance(Lock lock);
@@ -82,7 +98,9 @@ class SliceStream final : public std::enable_shared_from_this<SliceStream> {
   void finish();
 
   Reader& reader_;
-  const Slices slices_;
+  Slices slices_;
+  const std::uint32_t count_;  // of slices
+  const std::uint32_t slots_;
   const FlashIoSink& sink_;
   const Ended ended_callback_;
   const FlashIoStream interface_;
@@ -90,8 +108,7 @@ class SliceStream final : public std::enable_shared_from_this<SliceStream> {
   std::mutex mutex_;
   std::condition_variable finished_changed_;
   std::shared_ptr<SliceStream> self_;  // until ended and closed
-  std::vector<Slot> slots_;
-  std::vector<std::shared_ptr<Batch>> batches_;  // of the thread that submits
+  StreamMemory memory_;
   std::uint32_t next_ = 0;  // the first slice that was not submitted
   std::uint32_t released_ = 0;
   std::uint32_t landed_ = 0;

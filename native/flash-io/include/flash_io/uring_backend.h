@@ -3,7 +3,6 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
-#include <deque>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -11,6 +10,7 @@
 #include <vector>
 
 #include "flash_io/backend.h"
+#include "flash_io/batch_queue.h"
 #include "flash_io/failure.h"
 #include "flash_io/pool_backend.h"
 #include "flash_io/tuning.h"
@@ -79,7 +79,7 @@ class UringBackend final : public Backend {
 
   // Shared with the threads that submit.
   std::mutex mutex_;
-  std::deque<std::shared_ptr<Batch>> queue_;  // not yet looked at by the ring's thread
+  BatchQueue queue_;  // not yet looked at by the ring's thread
   bool stopping_ = false;
   std::atomic<bool> waiting_{false};  // in the kernel, with room for more: a new batch must wake it
   std::unique_ptr<PoolBackend> successor_;
