@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import { Command } from "commander";
 import { NchunkError } from "./errors";
-import { reportError } from "./terminal/output";
+import { endWithReader, reportError } from "./terminal/output";
 import { registerDoctor } from "./verbs/doctor";
 
 const { version } = JSON.parse(
@@ -29,6 +29,7 @@ async function registerNativeVerbs(): Promise<void> {
   }
 }
 
+endWithReader();
 // `doctor` must run where they cannot be loaded, to say so.
 if (process.argv[2] !== "doctor") await registerNativeVerbs();
 registerDoctor(program);

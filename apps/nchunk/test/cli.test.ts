@@ -1,9 +1,19 @@
+import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import os from "node:os";
 import path from "node:path";
 import { parseDeviceProfile } from "@neuron-chunking/latency-model";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { fixtureGolden, fixtureImage, fixtureModel, nchunk, nchunkJson } from "./support/cli";
+import {
+  CACHE_DIR,
+  CLI,
+  fixtureGolden,
+  fixtureImage,
+  fixtureModel,
+  nchunk,
+  nchunkJson,
+} from "./support/cli";
 
 const MODEL = "llava-tied-f32";
 
@@ -54,6 +64,24 @@ describe("logits", () => {
     expect(all["tokenIds"]).toEqual([5, 6, 7]);
     expect(all["logits"]).toHaveLength(3);
     expect((all["logits"] as number[][])[2]).toEqual((last["logits"] as number[][])[0]);
+  });
+});
+
+describe("output", () => {
+  it("ends quietly when its reader has gone", async () => {
+    // More than a pipe holds.
+    const tokens = Array.from({ length: 100 }, (_, i) => 5 + i).join();
+    const args = ["logits", "--model", fixtureModel("qwen2-tied-f32"), "--token-ids", tokens];
+    const child = spawn(process.execPath, [CLI, ...args, "--all", "--json"], {
+      env: { ...process.env, NCHUNK_CACHE_DIR: CACHE_DIR },
+      stdio: ["ignore", "pipe", "pipe"],
+    });
+    let stderr = "";
+    child.stderr.on("data", (data: Buffer) => (stderr += data.toString()));
+    child.stdout.once("data", () => child.stdout.destroy());
+    const [status] = (await once(child, "close")) as [number | null];
+    expect(stderr).toBe("");
+    expect(status).toBe(141);
   });
 });
 

@@ -24,6 +24,21 @@ export function createOutput(isJson: boolean): Output {
   };
 }
 
+/** As a shell reports a program that a closed pipe ended. */
+const EXIT_PIPE_CLOSED = 141;
+
+/** Ends the process without a word when nobody reads what it prints any more, as with `| head`. */
+export function endWithReader(): void {
+  process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+    if (error.code !== "EPIPE") throw error;
+    process.exit(EXIT_PIPE_CLOSED);
+  });
+  // What is said on the way is not needed for the result.
+  process.stderr.on("error", (error: NodeJS.ErrnoException) => {
+    if (error.code !== "EPIPE") throw error;
+  });
+}
+
 /** Prints an error for whoever reads: a message for people, `{ error }` under `--json`. */
 export function reportError(error: unknown, isJson: boolean): void {
   const message = error instanceof Error ? error.message : String(error);
