@@ -159,7 +159,7 @@ void FewTokens(const KernelTable& table, const ChunkedMatmulArgs& args, const Ro
 
 void ManyTokens(const KernelTable& table, const ChunkedMatmulArgs& args, const RowList& rows, CallScratch& scratch) {
   const GemmShape shape{args.tokens, rows.count, args.n, args.y, args.accumulate, nullptr, Activation::kNone};
-  const GemmKernels& gemm = table.GemmFor(args.arithmetic);
+  const GemmKernels& gemm = RowGemm(table, args.arithmetic, args.tokens);
   const QuantLayout layout = QuantLayoutOf(args.dtype, args.n, args.group_size);
   BlockedGemm(table, gemm, shape, scratch.packed, RowPanels{gemm, rows, layout, args.x, args.tokens, args.k, args.n});
 }

@@ -14,6 +14,12 @@ namespace nchunk {
 // Of products with rows: from this many tokens on, widening the weights once into packed panels pays.
 constexpr size_t kGemmTokens = 5;
 
+// What multiplies rows with many tokens. A tile of tokens that is not full has its panels packed apart from the multiplication:
+// rounding them then costs more than it saves.
+inline const GemmKernels& RowGemm(const KernelTable& table, Arithmetic arithmetic, size_t tokens) {
+  return table.GemmFor(tokens >= kTileRows ? arithmetic : Arithmetic::kF32);
+}
+
 // Row i holds the weights of input channel channels[i] and starts at pointers[i].
 struct RowList {
   const uint8_t** pointers;

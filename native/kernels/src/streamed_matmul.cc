@@ -44,7 +44,7 @@ class StreamedProduct {
   StreamedProduct(const StreamedMatmulArgs& args, CallScratch& scratch)
       : args_(args),
         table_(Kernels()),
-        gemm_(table_.GemmFor(args.arithmetic)),
+        gemm_(RowGemm(table_, args.arithmetic, args.tokens)),
         many_tokens_(args.tokens >= kGemmTokens),
         blocks_(CutIntoBlocks(args, many_tokens_ ? gemm_.block_channels() : 0, scratch)),
         layout_(QuantLayoutOf(args.dtype, args.n, args.group_size)),

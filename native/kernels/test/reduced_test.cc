@@ -10,8 +10,9 @@ namespace {
 constexpr double kSumBound = 2e-6;     // as without rounding (products_test.cc)
 constexpr double kRounding = 0x1p-8;  // relative, of a bf16 number: 8 bits of significand, to nearest
 
-// Tokens from which on every product is a packed one; fewer are another matter.
-constexpr size_t kFewest = 6;
+// Tokens from which on rows and linear layers are multiplied as pairs; fewer are another matter.
+constexpr size_t kFewestOfRows = 8;
+constexpr size_t kFewestOfLinear = 6;
 
 bool RoundsManyTokens() {
   const std::vector<std::string> reduced = ReducedArithmetic();
@@ -169,7 +170,7 @@ NCHUNK_ON_EVERY_TARGET(Reduced);
 
 TEST_P(Reduced, ChunkedIsTheProductOfRoundedOperands) {
   for (const Format& format : kFormats) {
-    for (const size_t tokens : {kFewest, size_t{8}, size_t{16}, size_t{19}}) {
+    for (const size_t tokens : {kFewestOfRows, size_t{15}, size_t{16}, size_t{19}}) {
       for (int round = 0; round < 4; ++round) {
         CheckChunked(tokens, Size(1, 300), Size(1, 150), format, round % 2 == 1);
         if (HasFatalFailure()) return;
@@ -196,7 +197,7 @@ TEST_P(Reduced, OddChannelsAreNotPairedWithOthers) {
 
 TEST_P(Reduced, LinearIsTheProductOfRoundedOperands) {
   for (const Dtype dtype : {Dtype::kF32, Dtype::kBF16, Dtype::kF16}) {
-    for (const size_t tokens : {kFewest, size_t{9}, size_t{33}}) {
+    for (const size_t tokens : {kFewestOfLinear, size_t{9}, size_t{33}}) {
       for (int round = 0; round < 4; ++round) {
         CheckLinear(tokens, Size(1, 300), Size(1, 150), dtype);
         if (HasFatalFailure()) return;
