@@ -58,8 +58,8 @@ struct PackedA {
   float* data;
   size_t padded_tokens;
 
-  // Cells of a column before block number `block`, which starts at channel k0, when every block before it is filled up to whole
-  // cells; a few more, where they end in the middle of none.
+  // Where block number `block`, which starts at channel k0, begins in cells of a column: leaves room for every block before it to be
+  // filled up to whole cells, whether it has to be or not, so that no block needs to know how the others were cut.
   static size_t CellsBefore(const GemmKernels& gemm, size_t block, size_t k0) {
     return (k0 + block * (gemm.cell_channels - 1)) / gemm.cell_channels;
   }
