@@ -2,7 +2,6 @@ import type { Rounding, VlmExecutor } from "@neuron-chunking/vlm-executor";
 
 const ROUNDING: Record<Rounding, string> = {
   "bf16-dot": "operands rounded to bf16 with many tokens",
-  "f16-fma": "operands rounded to f16 with many tokens",
   "int8-dot": "activations rounded to 8 bits with few tokens",
 };
 

@@ -19,10 +19,10 @@ export type RowDtype = WeightDtype | "int8" | "int4";
 export type Arithmetic = "f32" | "reduced";
 
 /**
- * What a backend rounds in products: both operands to bf16 or f16, with many tokens; activations to 8 bits in small groups, with
+ * What a backend rounds in products: both operands to bf16, with many tokens; activations to 8 bits in small groups, with
  * few tokens and quantised rows.
  */
-export type Rounding = "bf16-dot" | "f16-fma" | "int8-dot";
+export type Rounding = "bf16-dot" | "int8-dot";
 
 /** How the rows of one stored matrix [inputs, columns] are written. */
 export interface RowFormat {
