@@ -91,11 +91,20 @@ struct GemmTile {
   float* y;
 };
 
+// Where the same thread will probably go on: the first weights of that come in while the last ones here are multiplied. Without
+// columns: nowhere.
+struct GemmNext {
+  size_t block;
+  size_t column;
+  size_t columns;
+};
+
 // One thread: tile (+)= A B over the blocks of channels [block_begin, block_end); block b is channels [k_begin(b), k_begin(b + 1)),
 // at most gemm.block_channels(). Adds to y from block 1 on. `in`: see BlockedGemm.
 template <class Operands, class BlockBegin>
 void MultiplyTile(const GemmKernels& gemm, const GemmShape& shape, const Operands& in, const PackedA& packed,
-                  const GemmTile& tile, const BlockBegin& k_begin, size_t block_begin, size_t block_end) {
+                  const GemmTile& tile, const BlockBegin& k_begin, size_t block_begin, size_t block_end,
+                  const GemmNext& next = {}) {
   const size_t panel_floats = kBlockCells * gemm.panel_columns * kPanelsTogether;
   float* panels = reinterpret_cast<float*>(
       ThreadScratch().Take<char>(panel_floats * sizeof(float) + kMaxLines * sizeof(uint8_t*)));
@@ -110,9 +119,10 @@ void MultiplyTile(const GemmKernels& gemm, const GemmShape& shape, const Operand
     if (whole < tile.columns) in.PackB(k0, kc, tile.column + whole, tile.columns - whole, panels + whole * cells);
     // The next block's weights come in while this one is multiplied.
     PrefetchList ahead{lines, lines};
-    if (block + 1 < block_end) {
-      const size_t next = k_begin(block + 1);
-      ahead.end += in.LinesB(next, k_begin(block + 2) - next, tile.column, tile.columns, lines);
+    const GemmNext after = block + 1 < block_end ? GemmNext{block + 1, tile.column, tile.columns} : next;
+    if (after.columns > 0) {
+      const size_t from = k_begin(after.block);
+      ahead.end += in.LinesB(from, k_begin(after.block + 1) - from, after.column, after.columns, lines);
     }
     const float* a = packed.At(gemm, block, k0, kc, tile.t0);
     const bool accumulate = shape.accumulate || block > 0;

@@ -5,12 +5,10 @@
 namespace nchunk {
 namespace {
 
-// Blocks of a product: little to wait for before the first, little left to do after the last has landed.
+// Blocks of a product: little to wait for before each, little left to do after the last has landed.
 constexpr size_t kWantedBlocks = 16;
 // Quantised rows are summed in groups of this many; a block is whole groups.
 constexpr size_t kStepRows = kQuantGemvRows;
-// Fewer rows than this make the blocked product slow: it passes over its outputs once a block.
-constexpr size_t kFewestGemmRows = 32;
 // Of blocks of a product with few tokens. Smaller ones cost more to hand out than to multiply.
 constexpr size_t kFewestBytes = 64 * 1024;
 constexpr size_t kMostBytes = 1024 * 1024;
@@ -21,9 +19,10 @@ class BlockSizes {
   BlockSizes(const StreamedMatmulArgs& args, size_t rows, size_t gemm_channels) : rows_(rows) {
     const bool many_tokens = gemm_channels > 0;
     const size_t most = many_tokens ? gemm_channels : std::max<size_t>(kStepRows, kMostBytes / args.row_bytes);
-    const size_t fewest = many_tokens ? kFewestGemmRows : kFewestBytes / args.row_bytes;
-    first_ = RoundUp(std::clamp(rows / kWantedBlocks, std::min(fewest, most), most), kStepRows);
-    most_ = many_tokens ? gemm_channels : first_;
+    // Each block reads and writes all outputs: half of what fits a panel costs little more than all, a quarter a tenth.
+    const size_t fewest = many_tokens ? gemm_channels / 2 : kFewestBytes / args.row_bytes;
+    most_ = RoundUp(std::clamp(rows / kWantedBlocks, std::min(fewest, most), most), kStepRows);
+    first_ = many_tokens ? RoundUp(most_ / 2, kStepRows) : most_;
   }
 
   // Of the block that begins after `done` rows: small ones first and last, so that little is waited for and little is left when

@@ -51,14 +51,14 @@ class StreamedProduct {
         panels_{gemm_, blocks_.rows, layout_, args.x, args.tokens, args.k, args.n},
         split_(SplitOutputs(table_, args, many_tokens_, static_cast<size_t>(ThreadPool::Instance().threads()))),
         tiles_(split_.column_items * split_.token_items),
-        schedule_(scratch.tiles.Take<TileSchedule::Tile>(tiles_), tiles_) {
+        threads_(static_cast<size_t>(ThreadPool::Instance().threads())),
+        schedule_(scratch.tiles.Take<TileSchedule::Tile>(tiles_), tiles_, threads_) {
     PackInputs(scratch);
   }
 
   // False when a stream ended before its rows had landed.
   bool Run() {
-    ThreadPool& pool = ThreadPool::Instance();
-    pool.ParallelFor(static_cast<size_t>(pool.threads()), [this](size_t) { Walk(); });
+    ThreadPool::Instance().ParallelFor(threads_, [this](size_t thread) { Walk(thread); });
     return !failed_;
   }
   // Time in which all threads waited for rows.
@@ -86,14 +86,14 @@ class StreamedProduct {
   }
 
   // What one thread does: takes work while there is some, waits for the next block when all that landed is done.
-  void Walk() {
+  void Walk(size_t thread) {
     std::unique_lock<std::mutex> lock(mutex_);
     ++walkers_;
     NoteStall();
     while (!failed_) {
       while (ready_ < blocks_.count && HasLanded(blocks_.blocks[ready_])) ++ready_;
       TileSchedule::Work work;
-      if (schedule_.Take(ready_, &work)) {
+      if (schedule_.Take(thread, ready_, &work)) {
         lock.unlock();
         Multiply(work);
         lock.lock();
@@ -155,7 +155,13 @@ class StreamedProduct {
     const size_t count = std::min(split_.tokens, args_.tokens - t0);
     const GemmTile tile{t0, count, column, columns, args_.y + t0 * args_.n + column};
     MultiplyTile(gemm_, shape, panels_, packed_, tile, [this](size_t block) { return blocks_.Begin(block); },
-                 work.block_begin, work.block_end);
+                 work.block_begin, work.block_end, Next(work));
+  }
+
+  GemmNext Next(const TileSchedule::Work& work) const {
+    if (work.next_tile == tiles_) return {};
+    const size_t column = work.next_tile / split_.token_items * split_.columns;
+    return {work.next_block, column, std::min(split_.columns, args_.n - column)};
   }
 
   // Few tokens: straight from the rows.
@@ -198,6 +204,7 @@ class StreamedProduct {
   const RowPanels panels_;
   const GemmSplit split_;
   const size_t tiles_;
+  const size_t threads_;
   PackedA packed_{};  // of few tokens: [tokens, rows]
 
   std::mutex mutex_;

@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "support.h"
+#include "tile_schedule.h"
 
 namespace nchunk::test {
 namespace {
@@ -338,6 +339,31 @@ TEST_P(Streamed, NoRowsIsZeroOrUnchanged) {
     y.ExpectIntact();
     for (size_t i = 0; i < y.size(); ++i) EXPECT_EQ(y[i], accumulate ? 2.5f : 0.0f);
   }
+}
+
+TEST(TileSchedule, AThreadTakesItsOwnTilesFirstAndThenAny) {
+  TileSchedule::Tile tiles[4];
+  TileSchedule schedule(tiles, 4, 2);
+  TileSchedule::Work work;
+  EXPECT_FALSE(schedule.Take(0, 0, &work)) << "nothing has landed";
+  ASSERT_TRUE(schedule.Take(1, 3, &work));
+  EXPECT_EQ(work.tile, 2u);
+  EXPECT_EQ(work.block_begin, 0u);
+  EXPECT_EQ(work.block_end, 3u);
+  EXPECT_EQ(work.next_tile, 3u);
+  EXPECT_EQ(work.next_block, 0u);
+  TileSchedule::Work last;
+  ASSERT_TRUE(schedule.Take(1, 3, &last));
+  EXPECT_EQ(last.tile, 3u);
+  EXPECT_EQ(last.next_tile, 4u) << "nothing of its own is left";
+  schedule.Finish(work);
+  EXPECT_EQ(schedule.Done(), 0u);
+  ASSERT_TRUE(schedule.Take(1, 3, &work));
+  EXPECT_EQ(work.tile, 0u) << "the other thread's";
+  schedule.Finish(work);
+  ASSERT_TRUE(schedule.Take(1, 5, &work));
+  EXPECT_EQ(work.tile, 2u) << "its own again, though another is further behind";
+  EXPECT_EQ(work.block_begin, 3u);
 }
 
 }  // namespace

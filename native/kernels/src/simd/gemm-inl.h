@@ -111,6 +111,16 @@ HWY_INLINE void Tile(const float* a, size_t a_step_row, size_t rows, size_t cell
   }
 }
 
+// Sums that products will be added to may be far away: a streamed product passes over all of them for every few blocks that land.
+HWY_INLINE void PrefetchSums(const float* y, size_t rows, size_t columns, size_t ldy) {
+  const size_t bytes = columns * sizeof(float);
+  for (size_t i = 0; i < rows; ++i) {
+    const uint8_t* row = reinterpret_cast<const uint8_t*>(y + i * ldy);
+    for (size_t b = 0; b < bytes; b += 64) __builtin_prefetch(row + b, 1, 3);
+    __builtin_prefetch(row + bytes - 1, 1, 3);
+  }
+}
+
 template <class Cells>
 HWY_INLINE void PackedTile(const float* a, size_t rows, size_t cells, const float* b, size_t vectors, float* c, size_t ldc,
                            bool accumulate, PrefetchList* ahead) {
@@ -131,9 +141,13 @@ inline void GemmPanel(const float* a, size_t tokens, size_t kc, const float* pan
   const bool whole = columns == vectors * kLanes;
   const size_t cells = CellCount<Cells>(kc);
   alignas(64) float edge[kTileRows * kPanelColumns];
+  if (accumulate) PrefetchSums(y, tokens < kTileRows ? tokens : kTileRows, columns, ldy);
   for (size_t t = 0; t < tokens; t += kTileRows, a += cells * kTileRows) {
     const size_t rows = tokens - t < kTileRows ? tokens - t : kTileRows;
     float* out = y + t * ldy;
+    // A tile ahead: a short block is done before they come.
+    const size_t after = tokens - t - rows;
+    if (accumulate && after > 0) PrefetchSums(out + rows * ldy, after < kTileRows ? after : kTileRows, columns, ldy);
     if (whole) {
       PackedTile<Cells>(a, rows, cells, panel, vectors, out, ldy, accumulate, ahead);
       continue;
@@ -213,6 +227,7 @@ template <class Cells, class Load>
 HWY_INLINE void PackingTile(const float* a, size_t cells, const Load& load, float* panel, float* y, size_t ldy, bool accumulate,
                             PrefetchList* ahead) {
   const size_t lines = cells * Cells::kChannels;
+  if (accumulate) PrefetchSums(y, kTileRows, kPanelColumns, ldy);
   if (static_cast<size_t>(ahead->end - ahead->at) >= lines) {
     PackingMicro<Cells, true>(a, cells, load, panel, y, ldy, accumulate, ahead->at);
     ahead->at += lines;
