@@ -35,12 +35,33 @@ void FewRows(const KernelTable& table, const AttentionArgs& args) {
   table.attention_merge(args, partials, ranges);
 }
 
+// One token (or some, of few heads): the cache is read once, in order. Ranges of keys depend on their number alone; many, so that a
+// thread which is held up delays little.
+constexpr size_t kMostRangeKeys = 8 * kFewKeys;
+constexpr size_t kRanges = 32;
+
+void OneTile(const KernelTable& table, const AttentionArgs& args) {
+  const size_t rows = args.q_heads / args.kv_heads * args.tokens;
+  const size_t range_keys = std::min(RoundUp((args.kv_length + kRanges - 1) / kRanges, kFewKeys), kMostRangeKeys);
+  const size_t ranges = (args.kv_length + range_keys - 1) / range_keys;
+  const size_t partial_floats = args.kv_heads * rows * AttentionPartialFloats(args.head_dim);
+  ScratchLease scratch;
+  float* partials = scratch->partials.Take<float>(ranges * partial_floats);
+  ThreadPool::Instance().ParallelFor(ranges, [&](size_t range) {
+    float* memory = ThreadScratch().Take<float>(AttentionFewFloats(args.kv_heads, args.head_dim));
+    const size_t key = range * range_keys;
+    table.attention_few(args, key, std::min(args.kv_length, key + range_keys), memory, partials + range * partial_floats);
+  });
+  table.attention_merge(args, partials, ranges);
+}
+
 }  // namespace
 
 void Attention(const AttentionArgs& args) {
   if (args.tokens == 0 || args.q_heads == 0 || args.head_dim == 0) return;
   const KernelTable& table = Kernels();
   const size_t group = args.q_heads / args.kv_heads;
+  if (group * args.tokens <= kTileRows && args.head_dim % table.attention_few_step == 0) return OneTile(table, args);
   if (group * args.tokens <= kFewRows && args.kv_length > kRangeKeys) return FewRows(table, args);
   const size_t tokens = std::clamp<size_t>(RoundUp(kBlockRows / group, kTileRows), kTileRows, RoundUp(args.tokens, kTileRows));
   const size_t token_blocks = (args.tokens + tokens - 1) / tokens;

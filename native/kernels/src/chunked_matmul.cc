@@ -12,14 +12,12 @@ namespace nchunk {
 namespace {
 
 // A product with few tokens is cut into slices of rows, which sum into partial results of their own, and one token's outputs into
-// parts where rows are wide. Both depend on the shape alone, so that sums do not depend on the number of threads; more items than
+// parts where rows are wide (kWideColumns). Both depend on the shape alone, so that sums do not depend on the number of threads; more items than
 // threads, so that a thread which is held up delays little.
 constexpr size_t kMaxSlices = 16;
 constexpr size_t kFewestItemBytes = 48 * 1024;
 // Weight bytes for each byte of a token's partial result: clearing and adding up the partials then costs little.
 constexpr size_t kWeightsToPartials = 24;
-// From this many columns on they are parted: the outputs of a part stay in the first cache level.
-constexpr size_t kWideColumns = 5120;
 constexpr size_t kPartBytes = 2048;  // of a row, about
 // Columns multiplied for every token before moving on: rows x columns then stay in the second-level cache.
 constexpr size_t kGemvColumns = 4096;
@@ -79,7 +77,7 @@ void MultiplyItem(const KernelTable& table, const ChunkedMatmulArgs& args, const
   }
   if (quantised) {
     const QuantLayout layout = QuantLayoutOf(args.dtype, args.n, args.group_size);
-    table.gemv_quant_rows(layout, pointers, x + begin, end - begin, column, columns, y, nullptr, 0);
+    QuantGemv(table, args.arithmetic, args.dtype, args.tokens, args.n)(layout, pointers, x + begin, end - begin, column, columns, y, nullptr, 0);
   } else if (columns < args.n) {
     table.gemv_columns(pointers, x + begin, end - begin, args.dtype, column, columns, y, nullptr, 0);
   } else {
@@ -93,6 +91,7 @@ void MultiplySlice(const KernelTable& table, const ChunkedMatmulArgs& args, cons
   const bool quantised = IsQuantised(args.dtype);
   const QuantLayout layout = QuantLayoutOf(args.dtype, args.n, args.group_size);
   const size_t rows_together = quantised ? kQuantGemvRows : kGemvRows;
+  const auto gemv_quant = QuantGemv(table, args.arithmetic, args.dtype, args.tokens, args.n);
   for (size_t row = begin; row < end; row += rows_together) {
     const size_t count = std::min(rows_together, end - row);
     const uint8_t* const* here = rows.pointers + row;
@@ -103,7 +102,7 @@ void MultiplySlice(const KernelTable& table, const ChunkedMatmulArgs& args, cons
         float* out = y + t * args.n + column;
         const size_t next_count = t == 0 ? std::min(rows_together, end - row - count) : 0;
         if (quantised) {
-          table.gemv_quant_rows(layout, here, xs, count, column, columns, out, here + count, next_count);
+          gemv_quant(layout, here, xs, count, column, columns, out, here + count, next_count);
         } else {
           table.gemv_columns(here, xs, count, args.dtype, column, columns, out, here + count, next_count);
         }

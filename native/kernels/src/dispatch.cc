@@ -55,6 +55,7 @@ std::string CurrentTarget() { return Kernels().name; }
 std::vector<std::string> ReducedArithmetic() {
   std::vector<std::string> names;
   if (Kernels().reduced_gemm != nullptr) names.emplace_back(Kernels().reduced_gemm->name);
+  if (Kernels().gemv_quant_dot != nullptr) names.push_back("int8-dot");
   return names;
 }
 

@@ -20,12 +20,17 @@ constexpr size_t kMaxCellChannels = 2;
 constexpr size_t kMaxPanelsTogether = 4;
 // Keys per block of attention: a multiple of every target's panel width (48, 24, 12).
 constexpr size_t kKeyBlock = 96;
+// Keys whose scores attention_few keeps at once: the values of as many wait in the second cache level.
+constexpr size_t kFewKeys = 64;
 // Weight rows multiplied by one token after another, when there are a few.
 constexpr size_t kGemvRows = 8;
 // The same of quantised rows: their outputs are gone through less often.
 constexpr size_t kQuantGemvRows = 32;
 // Columns of a quantised product start at multiples of this: whole groups, and whole steps of every target.
 constexpr size_t kQuantStep = 128;
+
+// From this many columns on one token's rows are parted: the outputs of a part stay in the first cache level.
+constexpr size_t kWideColumns = 5120;
 
 // Addresses whose cache lines will be wanted soon.
 struct PrefetchList {
@@ -112,12 +117,22 @@ struct KernelTable {
   // not on which columns.
   void (*gemv_quant_rows)(const QuantLayout& layout, const uint8_t* const* rows, const float* xs, size_t count,
                           size_t column, size_t columns, float* y, const uint8_t* const* next_rows, size_t next_count);
+  // As gemv_quant_rows of int4 rows, with activations rounded to int8 (Arithmetic::kReduced); null where there is no dot product of
+  // bytes. The rows of a call are taken by fours: activation times scale of four rows is rounded, for each group of columns, in units
+  // of a 127th of the largest of the four.
+  void (*gemv_quant_dot)(const QuantLayout& layout, const uint8_t* const* rows, const float* xs, size_t count, size_t column,
+                         size_t columns, float* y, const uint8_t* const* next_rows, size_t next_count);
   // y[j] = dot(x, row j of W [n, k]) for j < n.
   void (*dot_rows)(const float* x, size_t k, const uint8_t* weight, Dtype dtype, size_t n, float* y);
   // y [rows, columns] = activation(y + bias) with row stride ldy.
   void (*epilogue)(float* y, size_t ldy, size_t rows, size_t columns, const float* bias, Activation activation);
 
   void (*attention_block)(const AttentionBlock& block);
+  // Keys [key_begin, key_end) of all key heads, for at most kTileRows query rows each: partials [kv_heads][tokens, heads of a
+  // kv_head][AttentionPartialFloats()] for attention_merge. head_dim is a multiple of attention_few_step;
+  // scratch: AttentionFewFloats().
+  void (*attention_few)(const AttentionArgs& args, size_t key_begin, size_t key_end, float* scratch, float* partials);
+  size_t attention_few_step;
   // out from partials [ranges, kv_heads][tokens, heads of a kv_head][AttentionPartialFloats()], merged in order.
   void (*attention_merge)(const AttentionArgs& args, const float* partials, size_t ranges);
 
@@ -134,6 +149,18 @@ struct KernelTable {
 
 // Floats of scratch one attention block with `rows` query rows (a multiple of kTileRows) needs.
 size_t AttentionScratchFloats(const KernelTable& table, size_t rows, size_t head_dim);
+
+// gemv_quant_rows, or gemv_quant_dot where `arithmetic` allows it and it is faster: not where memory is what takes time.
+inline auto QuantGemv(const KernelTable& table, Arithmetic arithmetic, Dtype dtype, size_t tokens, size_t n) {
+  const bool faster = dtype == Dtype::kI4 && (tokens > 1 || n <= kWideColumns);
+  const bool rounds = arithmetic == Arithmetic::kReduced && table.gemv_quant_dot != nullptr && faster;
+  return rounds ? table.gemv_quant_dot : table.gemv_quant_rows;
+}
+
+// Floats of scratch attention_few needs.
+constexpr size_t AttentionFewFloats(size_t kv_heads, size_t head_dim) {
+  return kv_heads * kTileRows * (2 * head_dim + kFewKeys + 2) + kFewKeys * head_dim;
+}
 
 const KernelTable& Kernels();  // the one in use
 

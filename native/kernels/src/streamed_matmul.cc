@@ -188,7 +188,8 @@ class StreamedProduct {
       float* y = args_.y + t * args_.n + column;
       const size_t ahead = t == 0 ? std::min(count, end - row - count) : 0;
       if (IsQuantised(args_.dtype)) {
-        table_.gemv_quant_rows(layout_, here, xs, count, column, columns, y, here + count, ahead);
+        QuantGemv(table_, args_.arithmetic, args_.dtype, args_.tokens, args_.n)(layout_, here, xs, count, column, columns, y,
+                                                                                here + count, ahead);
       } else {
         table_.gemv_columns(here, xs, count, args_.dtype, column, columns, y, here + count, ahead);
       }

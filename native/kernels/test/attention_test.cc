@@ -66,6 +66,10 @@ TEST_P(AttentionKernel, MatchesNaive) {
       // Few rows over several ranges of keys, the last of which some rows do not see.
       {1, 14, 2, 64, 500, true},  {1, 28, 4, 128, 383, true}, {4, 14, 2, 64, 190, true},  {5, 6, 3, 72, 382, true},
       {3, 2, 1, 17, 575, false},  {4, 8, 1, 33, 381, true},   {1, 1, 1, 48, 960, true},
+      // At most eight query rows for a key head: every number of them, last keys of every kind.
+      {1, 1, 1, 64, 0, true},     {1, 2, 1, 16, 15, true},    {1, 6, 2, 32, 63, true},    {1, 4, 1, 48, 64, true},
+      {1, 10, 2, 80, 130, true},  {1, 12, 2, 96, 700, true},  {1, 16, 2, 128, 333, true}, {2, 8, 2, 64, 129, true},
+      {4, 2, 1, 64, 61, true},    {8, 1, 1, 112, 5000, true}, {3, 4, 2, 16, 2100, false},
   };
   for (const Shape& shape : shapes) {
     Check(shape);

@@ -14,10 +14,11 @@ constexpr double kRounding = 0x1p-8;  // relative, of a bf16 number: 8 bits of s
 constexpr size_t kFewestOfRows = 8;
 constexpr size_t kFewestOfLinear = 6;
 
-bool RoundsManyTokens() {
+bool Rounds(const char* what) {
   const std::vector<std::string> reduced = ReducedArithmetic();
-  return std::find(reduced.begin(), reduced.end(), "bf16-dot") != reduced.end();
+  return std::find(reduced.begin(), reduced.end(), what) != reduced.end();
 }
+bool RoundsManyTokens() { return Rounds("bf16-dot"); }
 
 // To nearest, ties to even; finite values.
 double RoundToBfloat(double value) {
@@ -137,6 +138,58 @@ class Reduced : public OnTarget {
     SetThreads(before);
   }
 
+  // Few tokens and int4 rows: of four rows that follow one another, activation times scale is rounded in units of a 127th of the
+  // largest of the four, group by group; what a sum loses is at most half a unit for each step of a quant.
+  void CheckFewTokens(const Rows& rows, const std::vector<float>& x, size_t tokens, size_t k, size_t n, Format format,
+                      bool accumulate) {
+    SCOPED_TRACE("few T " + std::to_string(tokens) + " K " + std::to_string(k) + " N " + std::to_string(n) + " group " +
+                 std::to_string(format.group));
+    const std::vector<float> values = Values(rows, k, n, format);
+    const auto scale = [&](size_t i, size_t j) {
+      uint16_t bits;
+      std::memcpy(&bits, rows.landing.data() + i * rows.row_bytes + ScalesOffsetBytes(format.dtype, n) + j / format.group * 2, 2);
+      return double{HalfToFloat(bits)};
+    };
+    const int before = Threads();
+    std::vector<float> earlier;
+    for (const int threads : {1, 2, 5}) {
+      SetThreads(threads);
+      Guarded y(tokens * n, 0.5f);
+      Multiply(rows, x, tokens, k, n, format, y.data(), accumulate, Arithmetic::kReduced);
+      y.ExpectIntact();
+      const std::vector<float> got(y.data(), y.data() + y.size());
+      if (!earlier.empty()) {
+        ASSERT_EQ(got, earlier) << "with " << threads << " threads";
+      }
+      earlier = got;
+    }
+    SetThreads(before);
+    for (size_t t = 0; t < tokens; ++t) {
+      for (size_t j = 0; j < n; ++j) {
+        double want = accumulate ? 0.5 : 0.0, terms = want, error = 0;
+        for (size_t quad = 0; quad < k; quad += 4) {
+          double most = 0, steps = 0;
+          for (size_t i = quad; i < std::min(k, quad + 4); ++i) {
+            const double value = x[t * k + i];
+            want += value * values[i * n + j];
+            terms += std::abs(value * values[i * n + j]);
+            most = std::max(most, std::abs(value) * scale(i, j));
+            steps += std::abs(values[i * n + j] / scale(i, j));
+          }
+          // A little more than half: the quotient is rounded too.
+          if (Rounds("int8-dot")) error += 0.50002 * most / 127 * steps;
+        }
+        ASSERT_LE(std::abs(earlier[t * n + j] - want), error + kSumBound * (terms + error)) << "token " << t << ", output " << j;
+      }
+    }
+  }
+
+  void CheckFewTokens(size_t tokens, size_t k, size_t n, Format format, bool accumulate) {
+    std::vector<float> x = Floats(tokens * k);
+    for (float& value : x) value *= random() % 40 == 0 ? 1000.0f : 1.0f;
+    CheckFewTokens(MakeRows(k, n, format), x, tokens, k, n, format, accumulate);
+  }
+
   void CheckLinear(size_t tokens, size_t k, size_t n, Dtype dtype) {
     SCOPED_TRACE("linear T " + std::to_string(tokens) + " K " + std::to_string(k) + " N " + std::to_string(n) + " dtype " +
                  std::to_string(static_cast<int>(dtype)));
@@ -184,6 +237,61 @@ TEST_P(Reduced, ChunkedWhereWorkIsSplit) {
   CheckChunked(70, 515, 400, {Dtype::kI8, 32}, false);
   CheckChunked(196, 129, 390, {Dtype::kI4, 64}, false);
   CheckChunked(1030, 141, 60, {Dtype::kBF16, 0}, false);  // more than one block of tokens
+}
+
+TEST_P(Reduced, FewTokensAreWithinHalfAUnitOfEachQuant) {
+  for (const size_t group : {32, 64}) {
+    for (const size_t tokens : {1, 2, 4}) {
+      for (int round = 0; round < 6; ++round) {
+        CheckFewTokens(tokens, Size(1, 150), Size(1, 400), {Dtype::kI4, group}, round % 2 == 1);
+        if (HasFatalFailure()) return;
+      }
+    }
+    for (const size_t k : {1, 2, 3, 4, 5}) CheckFewTokens(1, k, 97, {Dtype::kI4, group}, false);
+  }
+}
+
+TEST_P(Reduced, FewTokensWhereWorkIsSplit) {
+  CheckFewTokens(1, 1100, 900, {Dtype::kI4, 32}, false);
+  CheckFewTokens(1, 70, 5333, {Dtype::kI4, 64}, false);
+  CheckFewTokens(3, 90, 5333, {Dtype::kI4, 32}, true);
+}
+
+TEST_P(Reduced, FewTokensOfNothingAreNothing) {
+  const size_t k = 37, n = 150;
+  const Rows rows = MakeRows(k, n, {Dtype::kI4, 32});
+  std::vector<float> x(k, 0.0f), y(n, 1.0f);
+  Multiply(rows, x, 1, k, n, {Dtype::kI4, 32}, y.data(), false, Arithmetic::kReduced);
+  EXPECT_EQ(y, std::vector<float>(n, 0.0f));
+  // Too small to be divided by.
+  for (float& value : x) value = 1e-40f;
+  Multiply(rows, x, 1, k, n, {Dtype::kI4, 32}, y.data(), false, Arithmetic::kReduced);
+  for (const float value : y) EXPECT_LE(std::abs(value), 1e-34f);
+}
+
+TEST_P(Reduced, FewTokensThatAreNotFiniteStaySo) {
+  const size_t k = 37, n = 150;
+  const Rows rows = MakeRows(k, n, {Dtype::kI4, 32});
+  for (const float value : {NAN, INFINITY}) {
+    std::vector<float> x = Floats(k), y(n);
+    x[21] = value;
+    Multiply(rows, x, 1, k, n, {Dtype::kI4, 32}, y.data(), false, Arithmetic::kReduced);
+    for (const float sum : y) EXPECT_FALSE(std::isfinite(sum));
+  }
+}
+
+TEST_P(Reduced, FewTokensOfInt4AreRoundedWhereTheTargetSaysSo) {
+  const size_t k = 200, n = 100;
+  for (const Format& format : kFormats) {
+    for (const size_t tokens : {1, 3}) {
+      const Rows rows = MakeRows(k, n, format);
+      const std::vector<float> x = Floats(tokens * k);
+      std::vector<float> exact(tokens * n), reduced(tokens * n);
+      Multiply(rows, x, tokens, k, n, format, exact.data(), false, Arithmetic::kF32);
+      Multiply(rows, x, tokens, k, n, format, reduced.data(), false, Arithmetic::kReduced);
+      EXPECT_EQ(exact != reduced, format.dtype == Dtype::kI4 && Rounds("int8-dot")) << static_cast<int>(format.dtype);
+    }
+  }
 }
 
 TEST_P(Reduced, OddChannelsAreNotPairedWithOthers) {

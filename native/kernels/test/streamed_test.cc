@@ -205,6 +205,10 @@ class Streamed : public OnTarget {
                    row_bytes, c.dtype, c.n, want.data(), c.accumulate, c.group, c.arithmetic});
     float largest = 1e-3f;
     for (size_t i = 0; i < want.size(); ++i) largest = std::max(largest, std::abs(want[i]));
+    // int4 rows that are rounded together (int8-dot) are others here, and each of the products is right within some 127ths of a
+    // term (reduced_test.cc).
+    const bool few_rounded = c.arithmetic == Arithmetic::kReduced && c.dtype == Dtype::kI4 && c.tokens < 5;
+    const float bound = (few_rounded ? 2e-2f : 2e-5f) * largest;
 
     const int before = Threads();
     std::vector<float> earlier;
@@ -236,7 +240,7 @@ class Streamed : public OnTarget {
       std::vector<float> got(y.size());
       for (size_t i = 0; i < y.size(); ++i) {
         got[i] = y[i];
-        ASSERT_NEAR(y[i], want[i], 2e-5f * largest) << "at " << i;
+        ASSERT_NEAR(y[i], want[i], bound) << "at " << i;
       }
       if (!earlier.empty()) {
         ASSERT_EQ(got, earlier) << "with " << threads << " threads";

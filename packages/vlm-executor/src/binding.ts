@@ -33,7 +33,7 @@ export interface KernelFeatures {
   readonly threads: number;
   /**
    * What this target rounds where a product is given `reduced`: "bf16-dot" (many tokens: both operands to bf16, sums in f32),
-   * "int8-dot" (few tokens and quantised rows: activations to int8 in small groups). Empty: such a product is computed like any other.
+   * "int8-dot" (few tokens and int4 rows: activations to int8 in small groups). Empty: such a product is computed like any other.
    */
   readonly reduced: string[];
 }

@@ -45,13 +45,13 @@ export function weightFormats(
   return [...formats.values()];
 }
 
-/** What of a backend's rounding concerns weights stored so: activations are rounded for quantised rows only. */
+/** What of a backend's rounding concerns weights stored so: activations are rounded to 8 bits for rows of 4 bits only. */
 export function roundingOf(
   { rounding }: Pick<ComputeBackend, "rounding">,
-  bundles: readonly Pick<BundleInfo, "groupSize">[],
+  bundles: readonly Pick<BundleInfo, "dtype">[],
 ): Rounding[] {
-  const isQuantised = bundles.some(({ groupSize }) => groupSize !== undefined);
-  return rounding.filter((name) => name !== "int8-dot" || isQuantised);
+  const hasInt4 = bundles.some(({ dtype }) => dtype === "int4");
+  return rounding.filter((name) => name !== "int8-dot" || hasInt4);
 }
 
 /** @throws VlmExecutorError `KERNELS_UNAVAILABLE` for rows of a type that the backend cannot multiply with */

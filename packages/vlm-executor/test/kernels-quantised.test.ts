@@ -82,6 +82,65 @@ describe.each(kernels.availableTargets())("quantised rows on %s", (name) => {
   });
 });
 
+describe.each(kernels.availableTargets())("quantised rows, reduced, on %s", (name) => {
+  it.each(FORMATS)(
+    "round activations where the target says so, and no further: %o",
+    async (format) => {
+      kernels.forceTarget(name);
+      const { bytes, rowBytes, weights } = quantisedRows(format.dtype, format.groupSize);
+      const rounds = format.dtype === DTYPE.int4 && kernels.features().reduced.includes("int8-dot");
+      for (const t of [1, 3]) {
+        const x = Float32Array.from({ length: t * K }, (_, i) => ((i * 13) % 9) - 4.3);
+        const product = async (reduced: boolean) => {
+          const y = new Float32Array(t * N);
+          await kernels.chunkedMatmul(
+            x,
+            t,
+            K,
+            Uint32Array.of(0),
+            Uint32Array.of(4),
+            1,
+            bytes,
+            Float64Array.of(0),
+            rowBytes,
+            format.dtype,
+            N,
+            y,
+            false,
+            format.groupSize,
+            reduced,
+          );
+          return y;
+        };
+        const exact = await product(false);
+        const reduced = await product(true);
+        if (!rounds) {
+          expect(reduced).toEqual(exact);
+          continue;
+        }
+        expect(reduced).not.toEqual(exact);
+        for (let i = 0; i < exact.length; i++) {
+          const token = Math.floor(i / N);
+          const column = i % N;
+          const rows = [0, 1, 2, 3].map((row) => {
+            const scale =
+              SCALES[(row + Math.floor(column / format.groupSize)) % SCALES.length].value;
+            return {
+              scale,
+              quant: Math.abs(weights[row * N + column] / scale),
+              x: Math.abs(x[token * K + row]),
+            };
+          });
+          // Half a 127th of the largest activation times scale of the four rows, for each step of a quant.
+          const unit = Math.max(...rows.map((row) => row.x * row.scale)) / 127;
+          const steps = rows.reduce((sum, { quant }) => sum + quant, 0);
+          expect(Math.abs(reduced[i] - exact[i])).toBeLessThanOrEqual(0.501 * unit * steps + 1e-5);
+        }
+      }
+    },
+  );
+});
+
 describe("what quantised rows refuse", () => {
   const multiply = (rowBytes: number, dtype: RowDtypeCode, groupSize?: number, landing = 1000) =>
     kernels.chunkedMatmul(

@@ -10,7 +10,7 @@ import { Images, relativeError } from "./support/images.js";
 import { code } from "./support/sessions.js";
 
 const MODELS = ["qwen2-tied-bf16", "llama-headdim-bf16", "llava-tied-bf16", "llava-untied-bf16"];
-/** Products of fewer tokens are not rounded, unless rows are quantised. */
+/** Products of fewer tokens are not rounded, unless rows are int4. */
 const MANY_TOKENS = 6;
 
 let images: Images;
@@ -19,7 +19,7 @@ beforeAll(async () => {
 });
 afterAll(() => images.remove());
 
-/** What this machine rounds for weights that are not quantised. */
+/** What this machine rounds for weights that are not int4. */
 const roundsHere = kernels.features().reduced.filter((name) => name !== "int8-dot");
 
 async function open<T>(
@@ -65,12 +65,12 @@ describe.each(MODELS)("%s", (model) => {
   });
 });
 
-it("rounds activations for quantised rows only, and says so", async () => {
-  const dir = await images.get("qwen2-tied-bf16", { dtype: "int8" }, "-int8");
+it.each(["int8", "int4"] as const)("says what is rounded for rows of %s", async (dtype) => {
+  const dir = await images.get("qwen2-tied-bf16", { dtype }, `-${dtype}`);
   const rounding = await open(dir, { arithmetic: "reduced" }, (executor) =>
     Promise.resolve(executor.rounding),
   );
-  expect(rounding).toEqual(kernels.features().reduced);
+  expect(rounding).toEqual(dtype === "int4" ? kernels.features().reduced : roundsHere);
 });
 
 it("is refused where it cannot be had", async () => {

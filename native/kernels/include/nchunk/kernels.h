@@ -43,7 +43,7 @@ std::string CurrentTarget();
 // For tests. False when this CPU cannot run `name`.
 bool ForceTarget(const std::string& name);
 // What the current target rounds under Arithmetic::kReduced: "bf16-dot" (many tokens: both operands to bf16, sums in f32),
-// "int8-dot" (few tokens and quantised rows: activations to int8 in small groups).
+// "int8-dot" (few tokens and int4 rows: activations to int8 in small groups).
 std::vector<std::string> ReducedArithmetic();
 
 // Threads one kernel may use, the caller included. Process-wide; starts at the number of CPUs this process may run on.

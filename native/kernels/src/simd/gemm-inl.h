@@ -329,8 +329,8 @@ inline void Widen(const uint8_t* from, Dtype dtype, size_t count, float* to) {
   }
 }
 
-// Transposes kLanes rows of 4 floats: to[k * kPanelColumns + j] = from[j * stride + k], k < 4, j < kLanes.
-HWY_INLINE void TransposeFour(const float* HWY_RESTRICT from, size_t stride, float* HWY_RESTRICT to) {
+// Lane j of out[k] is from[j * stride + k], k < 4.
+HWY_INLINE void TransposedFour(const float* HWY_RESTRICT from, size_t stride, V* HWY_RESTRICT out) {
   // 128-bit block b of vector i holds row 4 b + i, so a 4 x 4 transpose inside the blocks leaves lane j = row j.
   const hn::Full128<float> d128;
   V in[4];
@@ -352,10 +352,18 @@ HWY_INLINE void TransposeFour(const float* HWY_RESTRICT from, size_t stride, flo
   const auto b = hn::BitCast(d64, hn::InterleaveLower(df, in[2], in[3]));
   const auto c = hn::BitCast(d64, hn::InterleaveUpper(df, in[0], in[1]));
   const auto d = hn::BitCast(d64, hn::InterleaveUpper(df, in[2], in[3]));
-  hn::StoreU(hn::BitCast(df, hn::InterleaveLower(d64, a, b)), df, to);
-  hn::StoreU(hn::BitCast(df, hn::InterleaveUpper(d64, a, b)), df, to + kPanelColumns);
-  hn::StoreU(hn::BitCast(df, hn::InterleaveLower(d64, c, d)), df, to + 2 * kPanelColumns);
-  hn::StoreU(hn::BitCast(df, hn::InterleaveUpper(d64, c, d)), df, to + 3 * kPanelColumns);
+  out[0] = hn::BitCast(df, hn::InterleaveLower(d64, a, b));
+  out[1] = hn::BitCast(df, hn::InterleaveUpper(d64, a, b));
+  out[2] = hn::BitCast(df, hn::InterleaveLower(d64, c, d));
+  out[3] = hn::BitCast(df, hn::InterleaveUpper(d64, c, d));
+}
+
+// Transposes kLanes rows of 4 floats: to[k * kPanelColumns + j] = from[j * stride + k], k < 4, j < kLanes.
+HWY_INLINE void TransposeFour(const float* HWY_RESTRICT from, size_t stride, float* HWY_RESTRICT to) {
+  V out[4];
+  TransposedFour(from, stride, out);
+#pragma GCC unroll 4
+  for (size_t k = 0; k < 4; ++k) hn::StoreU(out[k], df, to + k * kPanelColumns);
 }
 
 // panel [kc, kPanelColumns] from `columns` rows of kc floats, `stride` floats apart; zeros beyond `columns`.

@@ -2,6 +2,7 @@
 #ifndef NCHUNK_SIMD_TABLE_INL_H_
 #define NCHUNK_SIMD_TABLE_INL_H_
 
+#include "simd/attention-few-inl.h"
 #include "simd/attention-inl.h"
 #include "simd/gemm-inl.h"
 #include "simd/gemv-inl.h"
@@ -37,9 +38,12 @@ constexpr KernelTable MakeTable(const char* name) {
       .gemv_rows = GemvRows,
       .gemv_columns = GemvColumns,
       .gemv_quant_rows = GemvQuantRows,
+      .gemv_quant_dot = nullptr,
       .dot_rows = DotRows,
       .epilogue = Epilogue,
       .attention_block = AttendBlock,
+      .attention_few = AttendFew,
+      .attention_few_step = kLanes,
       .attention_merge = MergeAttention,
       .importance = ImportanceOf,
       .rms_norm_row = RmsNormRow,

@@ -2,6 +2,7 @@
 // It shares its namespace with neon.cc, which runs on CPUs without these instructions: whatever is not inlined here must have
 // internal linkage (test/check_target_symbols.sh).
 #include "kernel_table.h"
+#include "simd/quant-dot-inl.h"
 
 namespace nchunk {
 
@@ -9,6 +10,7 @@ const KernelTable* NeonDotKernels() {
   static const KernelTable table = [] {
     KernelTable reduced = *NeonKernels();
     reduced.name = "neon-dot";
+    reduced.gemv_quant_dot = HWY_NAMESPACE::DotQuantRows;
     return reduced;
   }();
   return &table;

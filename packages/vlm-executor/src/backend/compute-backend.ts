@@ -20,7 +20,7 @@ export type Arithmetic = "f32" | "reduced";
 
 /**
  * What a backend rounds in products: both operands to bf16, with many tokens; activations to 8 bits in small groups, with
- * few tokens and quantised rows.
+ * few tokens and int4 rows.
  */
 export type Rounding = "bf16-dot" | "int8-dot";
 
