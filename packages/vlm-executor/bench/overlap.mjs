@@ -2,7 +2,7 @@
  * How well a projection hides the shorter of reading and multiplying under the longer:
  *
  *     node packages/vlm-executor/bench/overlap.mjs [--size 0.5b|7b] [--rounds 15] [--tokens 1,16,196] [--policies dense,...]
- *         [--shapes attn_in,...] [--threads 2] [--backend io_uring|pool] [--profile <file>] [--json]
+ *         [--shapes attn_in,...] [--threads 2] [--arithmetic f32|reduced] [--backend io_uring|pool] [--profile <file>] [--json]
  *
  * Each round takes one plan of half of the rows of a matrix of random bytes, in turning order: read alone (the whole plan
  * in one call), multiplied alone (the whole plan, landed), both at once on memory of their own, neither waiting for the
@@ -50,6 +50,7 @@ const { values: options } = parseArgs({
     policies: { type: "string", default: "dense,topk,chunk,lagrange" },
     shapes: { type: "string" },
     threads: { type: "string" },
+    arithmetic: { type: "string", default: "f32" },
     backend: { type: "string", default: "auto" },
     profile: { type: "string" },
     json: { type: "boolean", default: false },
@@ -204,7 +205,10 @@ const reader = await FlashReader.open(path, {
   backend: options.backend,
   ...(tuning === undefined ? {} : { tuning }),
 });
-const backend = new CpuBackend(options.threads === undefined ? undefined : Number(options.threads));
+const backend = new CpuBackend(
+  options.threads === undefined ? undefined : Number(options.threads),
+  options.arithmetic,
+);
 const table = requestTable(profile);
 const overhead = 2 * reader.alignmentBytes;
 const capacity = landingCapacityBytes(list, LANDING_BYTES, overhead);
