@@ -12,8 +12,10 @@ namespace {
 // How often a waiting thread looks before it sleeps: some tens of microseconds, about what a wake-up costs.
 constexpr int kSpins = 1000;
 
-// The thread that is waited for may be waiting for this one's core.
+// One that waits for threads that are at work yields as often: they may be waiting for its core. One that waits for work does not: on
+// recent kernels whoever yields gives up its turn for milliseconds, and the work would come in between.
 constexpr int kSpinsBeforeYield = 32;
+enum class Wait { kForWork, kForThreads };
 
 thread_local bool t_inside = false;      // on a worker, or running a job
 thread_local bool t_background = false;  // in a BackgroundScope
@@ -27,10 +29,10 @@ inline void Pause() {
 }
 
 // Looks for a while, whether or not it comes.
-template <class Condition>
+template <Wait kWait, class Condition>
 void SpinUntil(const Condition& condition) {
   for (int i = 1; i <= kSpins && !condition(); ++i) {
-    if (i % kSpinsBeforeYield == 0) {
+    if (kWait == Wait::kForThreads && i % kSpinsBeforeYield == 0) {
       sched_yield();
     } else {
       Pause();
@@ -88,7 +90,7 @@ void ThreadPool::Drain(Job& job) {
 void ThreadPool::WorkerLoop(uint64_t seen) {
   t_inside = true;
   for (;;) {
-    SpinUntil([this, seen] { return epoch_.load(std::memory_order_acquire) != seen; });
+    SpinUntil<Wait::kForWork>([this, seen] { return epoch_.load(std::memory_order_acquire) != seen; });
     Job* job;
     {
       std::unique_lock<std::mutex> lock(mutex_);
@@ -133,7 +135,7 @@ void ThreadPool::Run(size_t count, Function function, const void* context) {
     const std::lock_guard<std::mutex> lock(mutex_);
     job_ = nullptr;
   }
-  SpinUntil([&job] { return job.helpers.load(std::memory_order_acquire) == 0; });
+  SpinUntil<Wait::kForThreads>([&job] { return job.helpers.load(std::memory_order_acquire) == 0; });
   std::unique_lock<std::mutex> lock(mutex_);
   done_.wait(lock, [&] { return job.helpers.load(std::memory_order_acquire) == 0; });
 }
