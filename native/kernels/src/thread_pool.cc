@@ -1,8 +1,9 @@
 #include "thread_pool.h"
 
-#include <sched.h>
+#include <pthread.h>
 
 #include <algorithm>
+#include <functional>
 
 #include "nchunk/kernels.h"
 
@@ -40,12 +41,6 @@ void SpinUntil(const Condition& condition) {
   }
 }
 
-int AvailableCpus() {
-  cpu_set_t set;
-  if (sched_getaffinity(0, sizeof(set), &set) == 0) return std::clamp(CPU_COUNT(&set), 1, kMaxThreads);
-  return std::clamp(static_cast<int>(std::thread::hardware_concurrency()), 1, kMaxThreads);
-}
-
 }  // namespace
 
 ThreadPool& ThreadPool::Instance() {
@@ -53,7 +48,12 @@ ThreadPool& ThreadPool::Instance() {
   return *pool;
 }
 
-ThreadPool::ThreadPool() : threads_(AvailableCpus()) {}
+ThreadPool::ThreadPool() {
+  CPU_ZERO(&allowed_);
+  const bool known = sched_getaffinity(0, sizeof(allowed_), &allowed_) == 0;
+  const int cpus = known ? CPU_COUNT(&allowed_) : static_cast<int>(std::thread::hardware_concurrency());
+  threads_.store(std::clamp(cpus, 1, kMaxThreads), std::memory_order_relaxed);
+}
 
 void ThreadPool::SetThreads(int threads) {
   const std::lock_guard<std::mutex> region(region_);
@@ -68,14 +68,29 @@ void ThreadPool::StopWorkers() {
     epoch_.fetch_add(1);
   }
   wake_.notify_all();
-  for (std::thread& worker : workers_) worker.join();
+  for (const auto& worker : workers_) worker->thread.join();
   workers_.clear();
   stopping_ = false;
 }
 
 void ThreadPool::StartWorkers() {
   while (static_cast<int>(workers_.size()) < threads() - 1) {
-    workers_.emplace_back(&ThreadPool::WorkerLoop, this, epoch_.load());
+    Worker& worker = *workers_.emplace_back(std::make_unique<Worker>());
+    worker.thread = std::thread(&ThreadPool::WorkerLoop, this, std::ref(worker), epoch_.load());
+  }
+}
+
+// A worker that is on this thread's CPU would wake up there, behind this thread, and get on only when the system next balances its
+// load, milliseconds later: with few CPUs, Linux looks for no idle one when half of them are busy.
+void ThreadPool::KeepApart() {
+  const int here = sched_getcpu();
+  for (const auto& worker : workers_) {
+    if (here < 0 || worker->cpu.load(std::memory_order_relaxed) != here) continue;
+    cpu_set_t others = allowed_;
+    CPU_CLR(here, &others);
+    // Refused where the process may not run there any more: then it stays.
+    if (CPU_COUNT(&others) > 0) pthread_setaffinity_np(worker->thread.native_handle(), sizeof(others), &others);
+    worker->cpu.store(-1, std::memory_order_relaxed);
   }
 }
 
@@ -87,9 +102,10 @@ void ThreadPool::Drain(Job& job) {
   }
 }
 
-void ThreadPool::WorkerLoop(uint64_t seen) {
+void ThreadPool::WorkerLoop(Worker& self, uint64_t seen) {
   t_inside = true;
   for (;;) {
+    self.cpu.store(sched_getcpu(), std::memory_order_relaxed);
     SpinUntil<Wait::kForWork>([this, seen] { return epoch_.load(std::memory_order_acquire) != seen; });
     Job* job;
     {
@@ -119,6 +135,7 @@ void ThreadPool::Run(size_t count, Function function, const void* context) {
     return alone();
   }
   StartWorkers();
+  KeepApart();
   Job job{function, context, count};
   {
     const std::lock_guard<std::mutex> lock(mutex_);

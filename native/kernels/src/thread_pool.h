@@ -2,10 +2,13 @@
 #ifndef NCHUNK_THREAD_POOL_H_
 #define NCHUNK_THREAD_POOL_H_
 
+#include <sched.h>
+
 #include <atomic>
 #include <condition_variable>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <mutex>
 #include <thread>
 #include <vector>
@@ -38,16 +41,23 @@ class ThreadPool {
     std::atomic<int> helpers{0};  // workers inside; entered under mutex_
   };
 
+  struct Worker {
+    std::thread thread;
+    std::atomic<int> cpu{-1};  // where it waits for work; -1: not known
+  };
+
   ThreadPool();
   void Run(size_t count, Function function, const void* context);
   static void Drain(Job& job);
-  void WorkerLoop(uint64_t seen);
+  void WorkerLoop(Worker& self, uint64_t seen);
   void StopWorkers();
   void StartWorkers();
+  void KeepApart();
 
   std::mutex region_;  // held by the one caller whose job the workers serve
   std::atomic<int> threads_;
-  std::vector<std::thread> workers_;  // guarded by region_
+  cpu_set_t allowed_;  // CPUs of the process when the pool was made
+  std::vector<std::unique_ptr<Worker>> workers_;  // guarded by region_
 
   std::mutex mutex_;
   std::condition_variable wake_;
