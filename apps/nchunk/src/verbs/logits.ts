@@ -2,7 +2,7 @@ import type { Command } from "commander";
 import { NchunkError } from "../errors";
 import { parseTokenIds } from "../options";
 import { addModelOptions, openModel, type ModelOptions } from "./model-options";
-import { describeWeights } from "../weight-formats";
+import { describeNumerics } from "../describe-numerics";
 import { runVerb } from "./run-verb";
 
 interface LogitsOptions extends ModelOptions {
@@ -70,7 +70,7 @@ export function registerLogits(program: Command): void {
             logits: result.logits.map((row) => Array.from(row)),
           });
           output.line(
-            `${result.tokenIds.length} tokens, ${result.policy} (${result.accuracy}; ${describeWeights(executor)}).`,
+            `${result.tokenIds.length} tokens, ${result.policy} (${result.accuracy}; ${describeNumerics(executor)}).`,
           );
           for (const row of result.logits) output.line(`${preview(row)}\n`);
         } finally {

@@ -4,7 +4,7 @@ import { parsePositiveInteger, parseSeed, parseTemperature, parseTopP } from "..
 import { formatBytes, formatNs } from "../terminal/format";
 import { addReads, meanChunkRows, noReads, type ReadTotals } from "../totals";
 import { addModelOptions, openModel, type ModelOptions } from "./model-options";
-import { describeWeights } from "../weight-formats";
+import { describeNumerics } from "../describe-numerics";
 import { runVerb } from "./run-verb";
 
 const PHASES: readonly Phase[] = ["prefill", "frames", "decode"];
@@ -140,7 +140,7 @@ export function registerRun(program: Command): void {
           const answer = await stream.answer();
           const { weightFormats: weights, rounding } = executor;
           output.result({ ...machineReadable(answer), weights, rounding });
-          output.line(`\n\n${describe(answer, options, describeWeights(executor))}`);
+          output.line(`\n\n${describe(answer, options, describeNumerics(executor))}`);
         } finally {
           await executor.close();
         }

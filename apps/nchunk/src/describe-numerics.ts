@@ -6,7 +6,7 @@ const ROUNDING: Record<Rounding, string> = {
 };
 
 /** How a model's streamed weights are stored and multiplied, for people: "exact" is only ever said of these weights. */
-export function describeWeights({
+export function describeNumerics({
   weightFormats,
   rounding,
 }: Pick<VlmExecutor, "weightFormats" | "rounding">): string {
