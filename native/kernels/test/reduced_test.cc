@@ -91,7 +91,7 @@ class Reduced : public OnTarget {
 
   // weight(i, j): of channel i and output j. `start`: what is in y before, or the bias.
   template <class Weight, class Start>
-  static void Expect(const Guarded& y, const std::vector<float>& x, size_t tokens, size_t k, size_t n, const Weight& weight,
+  static void Expect(const std::vector<float>& y, const std::vector<float>& x, size_t tokens, size_t k, size_t n, const Weight& weight,
                      const Start& start) {
     const bool rounds = RoundsManyTokens();
     for (size_t t = 0; t < tokens; ++t) {
@@ -115,27 +115,33 @@ class Reduced : public OnTarget {
     }
   }
 
+  // What `multiply(y)` makes of outputs that start at 0.5: the same on any number of threads.
+  template <class Multiply>
+  static std::vector<float> OnAnyThreads(size_t outputs, const Multiply& multiply) {
+    const int before = Threads();
+    std::vector<float> first;
+    for (const int threads : {1, 2, 5}) {
+      SetThreads(threads);
+      Guarded y(outputs, 0.5f);
+      multiply(y.data());
+      y.ExpectIntact();
+      const std::vector<float> got(y.data(), y.data() + y.size());
+      if (first.empty()) first = got;
+      EXPECT_EQ(got, first) << "with " << threads << " threads";
+    }
+    SetThreads(before);
+    return first;
+  }
+
   void CheckChunked(size_t tokens, size_t k, size_t n, Format format, bool accumulate) {
     SCOPED_TRACE("chunked T " + std::to_string(tokens) + " K " + std::to_string(k) + " N " + std::to_string(n) + " dtype " +
                  std::to_string(static_cast<int>(format.dtype)) + " group " + std::to_string(format.group));
     const Rows rows = MakeRows(k, n, format);
     const std::vector<float> values = Values(rows, k, n, format), x = Floats(tokens * k);
-    const int before = Threads();
-    std::vector<float> earlier;
-    for (const int threads : {1, 2, 5}) {
-      SetThreads(threads);
-      Guarded y(tokens * n, 0.5f);
-      Multiply(rows, x, tokens, k, n, format, y.data(), accumulate, Arithmetic::kReduced);
-      y.ExpectIntact();
-      const std::vector<float> got(y.data(), y.data() + y.size());
-      if (earlier.empty()) {
-        Expect(y, x, tokens, k, n, [&](size_t i, size_t j) { return values[i * n + j]; },
-               [&](size_t) { return accumulate ? 0.5 : 0.0; });
-        earlier = got;
-      }
-      ASSERT_EQ(got, earlier) << "with " << threads << " threads";
-    }
-    SetThreads(before);
+    const std::vector<float> y = OnAnyThreads(tokens * n, [&](float* out) {
+      Multiply(rows, x, tokens, k, n, format, out, accumulate, Arithmetic::kReduced);
+    });
+    Expect(y, x, tokens, k, n, [&](size_t i, size_t j) { return values[i * n + j]; }, [&](size_t) { return accumulate ? 0.5 : 0.0; });
   }
 
   // Few tokens and int4 rows: of four rows that follow one another, activation times scale is rounded in units of a 127th of the
@@ -150,20 +156,9 @@ class Reduced : public OnTarget {
       std::memcpy(&bits, rows.landing.data() + i * rows.row_bytes + ScalesOffsetBytes(format.dtype, n) + j / format.group * 2, 2);
       return double{HalfToFloat(bits)};
     };
-    const int before = Threads();
-    std::vector<float> earlier;
-    for (const int threads : {1, 2, 5}) {
-      SetThreads(threads);
-      Guarded y(tokens * n, 0.5f);
-      Multiply(rows, x, tokens, k, n, format, y.data(), accumulate, Arithmetic::kReduced);
-      y.ExpectIntact();
-      const std::vector<float> got(y.data(), y.data() + y.size());
-      if (!earlier.empty()) {
-        ASSERT_EQ(got, earlier) << "with " << threads << " threads";
-      }
-      earlier = got;
-    }
-    SetThreads(before);
+    const std::vector<float> y = OnAnyThreads(tokens * n, [&](float* out) {
+      Multiply(rows, x, tokens, k, n, format, out, accumulate, Arithmetic::kReduced);
+    });
     for (size_t t = 0; t < tokens; ++t) {
       for (size_t j = 0; j < n; ++j) {
         double want = accumulate ? 0.5 : 0.0, terms = want, error = 0;
@@ -179,7 +174,7 @@ class Reduced : public OnTarget {
           // A little more than half: the quotient is rounded too.
           if (Rounds("int8-dot")) error += 0.50002 * most / 127 * steps;
         }
-        ASSERT_LE(std::abs(earlier[t * n + j] - want), error + kSumBound * (terms + error)) << "token " << t << ", output " << j;
+        ASSERT_LE(std::abs(y[t * n + j] - want), error + kSumBound * (terms + error)) << "token " << t << ", output " << j;
       }
     }
   }
@@ -195,28 +190,17 @@ class Reduced : public OnTarget {
                  std::to_string(static_cast<int>(dtype)));
     const Weights weights(n * k, dtype, random);
     const std::vector<float> x = Floats(tokens * k), bias = Floats(n);
-    const int before = Threads();
-    std::vector<float> earlier;
-    for (const int threads : {1, 2, 5}) {
-      SetThreads(threads);
-      Guarded y(tokens * n);
-      Linear({x.data(), tokens, k, weights.data(), dtype, n, bias.data(), y.data(), Activation::kNone, Arithmetic::kReduced});
-      y.ExpectIntact();
-      const std::vector<float> got(y.data(), y.data() + y.size());
-      if (earlier.empty()) {
-        Expect(y, x, tokens, k, n, [&](size_t i, size_t j) { return weights[j * k + i]; }, [&](size_t j) { return double{bias[j]}; });
-        earlier = got;
-      }
-      ASSERT_EQ(got, earlier) << "with " << threads << " threads";
-    }
-    SetThreads(before);
+    const std::vector<float> got = OnAnyThreads(tokens * n, [&](float* out) {
+      Linear({x.data(), tokens, k, weights.data(), dtype, n, bias.data(), out, Activation::kNone, Arithmetic::kReduced});
+    });
+    Expect(got, x, tokens, k, n, [&](size_t i, size_t j) { return weights[j * k + i]; }, [&](size_t j) { return double{bias[j]}; });
     // Weights at an address of whole cells may be taken another way.
     std::vector<uint32_t> aligned(n * k);
     std::memcpy(aligned.data(), weights.data(), n * k * ElementBytes(dtype));
     std::vector<float> y(tokens * n);
     Linear({x.data(), tokens, k, reinterpret_cast<const uint8_t*>(aligned.data()), dtype, n, bias.data(), y.data(),
             Activation::kNone, Arithmetic::kReduced});
-    ASSERT_EQ(y, earlier) << "weights at another address";
+    ASSERT_EQ(y, got) << "weights at another address";
   }
 };
 NCHUNK_ON_EVERY_TARGET(Reduced);
